@@ -1,0 +1,1 @@
+"""What an API is: definition, expressions, deployment."""

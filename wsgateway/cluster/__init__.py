@@ -1,0 +1,1 @@
+"""Who holds which connection, and how a post finds it."""

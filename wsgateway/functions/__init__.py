@@ -1,0 +1,1 @@
+"""What runs a function: in this process today."""

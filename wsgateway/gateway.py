@@ -1,0 +1,461 @@
+"""Builds a gateway from its parts, starts it, and stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import ssl
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wsgateway.api.definition import StageDefinition, stage_name
+from wsgateway.api.deployment import compile_deployment
+from wsgateway.api.endpoints import INTERNAL
+from wsgateway.cluster.hub import Hub
+from wsgateway.cluster.node import Node
+from wsgateway.cluster.registry import MemoryRegistry
+from wsgateway.connection_id import TAG_SIZE
+from wsgateway.dispatch import Dispatcher
+from wsgateway.drain import Drain
+from wsgateway.errors import Fault, OperatorFaults
+from wsgateway.functions.python import FunctionHost, PythonFunction
+from wsgateway.integrations.proxy import ProxyIntegration
+from wsgateway.limits import BACKLOG
+from wsgateway.listener.server import Descriptors, Listener, bind, keep_time
+from wsgateway.listener.shared import ListenerLimits, Shared
+from wsgateway.management import Management
+from wsgateway.page import Page
+from wsgateway.settings import derived_api_id
+from wsgateway.stage import Stage
+from wsgateway.telemetry.access_log import AccessLog
+from wsgateway.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from wsgateway.api.definition import ApiDefinition
+    from wsgateway.contracts import Callbacks, Clock, Dispatch, Invoker
+    from wsgateway.loaders.folder import LoadedApi
+    from wsgateway.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
+
+# What an HTTP request may take after everything else has ended.
+_HTTP_TIMEOUT_S = 0.5
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def epoch_ms(self) -> int:
+        """Tell the wall clock."""
+        return time.time_ns() // 1_000_000
+
+    monotonic_s = staticmethod(time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The bound sockets.
+
+    Attributes:
+        public: For clients, and for everything else when there is no management port.
+        management: Empty without a management port.
+    """
+
+    public: list[socket.socket]
+    management: list[socket.socket]
+
+    def close(self) -> None:
+        """Let go of them."""
+        for bound in (*self.public, *self.management):
+            bound.close()
+
+
+def bind_ports(settings: Settings) -> Ports:
+    """Bind the ports that the settings name.
+
+    Raises:
+        OperatorFaults: One is taken, or an address is not this machine's.
+    """
+    faults: list[Fault] = []
+    public = _bind("port", settings.host, settings.port, settings, faults)
+    management: list[socket.socket] = []
+    if settings.management_port is not None:
+        host = settings.management_host or settings.host
+        management = _bind("management_port", host, settings.management_port, settings, faults)
+    ports = Ports(public, management)
+    if faults:
+        ports.close()
+        raise OperatorFaults(faults)
+    return ports
+
+
+def _bind(
+    name: str, host: str, port: int, settings: Settings, faults: list[Fault]
+) -> list[socket.socket]:
+    try:
+        return bind(host, port)
+    # A host that no name can be is a ValueError.
+    except (OSError, ValueError) as error:
+        faults.append(_port_fault(settings.place(name), f"{host}:{port}", error))
+        return []
+
+
+def _port_fault(place: str, address: str, error: OSError | ValueError) -> Fault:
+    number = error.errno if isinstance(error, OSError) else None
+    remedy = {
+        errno.EADDRINUSE: "stop what uses it, or choose another",
+        errno.EACCES: "choose one from 1024 up, or run with the right to use it",
+    }.get(number or 0, "name an address of this machine")
+    reason = getattr(error, "strerror", None) or error
+    return Fault(place, f"cannot listen on {address}: {reason}", remedy)
+
+
+def stages_to_serve(definition: ApiDefinition, settings: Settings) -> dict[str, StageDefinition]:
+    """Return the stages: all that are declared, or the one that was asked for.
+
+    Raises:
+        OperatorFaults: It is not among those declared, or has a name that no stage can have.
+    """
+    only = settings.stage
+    if only is None:
+        return dict(definition.stages) or {"dev": StageDefinition()}
+    if only in definition.stages:
+        return {only: definition.stages[only]}
+    if definition.stages:
+        problem = f"the stage {only!r} is not declared"
+        remedy = f"declared are: {', '.join(definition.stages)}"
+    else:
+        try:
+            return {stage_name(only): StageDefinition()}
+        except ValueError as error:
+            problem, remedy = str(error), f"got {only!r}"
+    raise OperatorFaults([Fault(settings.place("stage"), problem, remedy)])
+
+
+class Observer:
+    """Stands in the way of what passes through a gateway; this one lets everything pass."""
+
+    def function(self, route_key: str, function: Invoker) -> Invoker:  # noqa: ARG002 - for others
+        """Return what is invoked instead of a route's function."""
+        return function
+
+    def dispatch(self, dispatch: Dispatch) -> Dispatch:
+        """Return what the listener asks instead of the dispatcher."""
+        return dispatch
+
+
+class Gateway:
+    """One node.
+
+    Args:
+        settings: How it runs.
+        api: What it serves.
+        ports: Where it listens; closed with the gateway.
+        access_log: Where lines per message go, in binary; None for nowhere.
+        pretty: Lines for a person instead of JSON.
+        clock: The time of everything but the event loop.
+        observer: Sees connections and calls of functions.
+        static: A folder of files for browsers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        api: LoadedApi,
+        ports: Ports,
+        *,
+        access_log: IO[bytes] | None = None,
+        pretty: bool = False,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        static: Path | None = None,
+    ) -> None:
+        self.settings = settings
+        self.api_id = settings.api_id or derived_api_id(api.definition.name)
+        self.ready = False
+        self._name = api.definition.name
+        self._ports = ports
+        self._clock = clock or SystemClock()
+        self._observer = observer or Observer()
+        self._functions = FunctionHost(
+            threads_max=settings.handler_threads,
+            concurrency_max=settings.function_concurrency_max,
+            region=settings.region,
+            account_id=settings.account_id,
+        )
+        deployment = compile_deployment(api.definition)
+        integrations = self._integrations(api)
+        self._stages = {
+            name: Stage(name, declared.stage_variables, deployment, integrations)
+            for name, declared in stages_to_serve(api.definition, settings).items()
+        }
+        self._page = Page(static, self._name, self._stages) if static else None
+        self._hub = Hub()
+        self._metrics = Metrics(self.api_id)
+        self._metrics.gauge("wsgateway_connections", "Open connections.", self._hub.__len__)
+        self._metrics.gauge(
+            "wsgateway_functions_running", "Calls of functions.", lambda: self._functions.running
+        )
+        self._access_log = AccessLog(access_log, pretty=pretty, clock=self._clock)
+        dispatcher = Dispatcher(
+            api_id=self.api_id,
+            tag=os.urandom(TAG_SIZE),
+            stages=self._stages,
+            open_here=self._hub.__contains__,
+            registry=MemoryRegistry(),
+            clock=self._clock,
+            entropy=os.urandom,
+            metrics=self._metrics,
+            access_log=self._access_log,
+            disconnect_concurrency_max=settings.disconnect_concurrency_max,
+        )
+        self._shared = Shared(
+            limits=_listener_limits(settings),
+            dispatch=self._observer.dispatch(dispatcher),
+            hub=self._hub,
+            clock=self._clock,
+            entropy=os.urandom,
+        )
+        self._drain = Drain(
+            self._shared,
+            close_rate=settings.drain_close_rate,
+            grace_period_s=settings.grace_period_s,
+        )
+        self._listeners = self._build_listeners(Node(self._hub))
+        self._descriptors = Descriptors(self._listeners)
+        self._shared.on_accept = self._descriptors.accepted
+        self._running: list[asyncio.Task[None]] = []
+
+    # --- what is served
+
+    def deploy(self, api: LoadedApi) -> None:
+        """Serve this from now on; connections stay open, calls in flight finish on the old code.
+
+        The API's name and its list of stages stay what they were: ids and URLs are made of them.
+
+        Raises:
+            OperatorFaults: The one stage to serve is gone.
+        """
+        stages = stages_to_serve(api.definition, self.settings)
+        if stages.keys() != self._stages.keys() or api.definition.name != self._name:
+            log.warning("the API's name and its list of stages change with the next start only")
+        deployment = compile_deployment(api.definition)
+        integrations = self._integrations(api)
+        for name, stage in self._stages.items():
+            variables = stages[name].stage_variables if name in stages else stage.variables
+            stage.deploy(variables, deployment, integrations)
+
+    def _integrations(self, api: LoadedApi) -> dict[str, ProxyIntegration]:
+        return {
+            key: ProxyIntegration(
+                self._observer.function(
+                    key, PythonFunction(api.function_names[key], handler, self._functions)
+                ),
+                timeout_s=self.settings.integration_timeout_ms / 1000,
+            )
+            for key, handler in api.handlers.items()
+        }
+
+    def visit_due(self) -> None:
+        """Close what is due by the clock, which does so by itself once a second.
+
+        Deadlines are kept in full seconds: those of the current one count as due.
+        """
+        self._shared.deadlines.sweep(math.ceil(self._clock.monotonic_s()))
+
+    # --- where
+
+    @property
+    def websocket_urls(self) -> list[str]:
+        """Where clients connect, by stage."""
+        scheme = "wss" if self.settings.tls_certificate else "ws"
+        authority = _authority(self._ports.public)
+        return [f"{scheme}://{authority}/{name}" for name in self._stages]
+
+    @property
+    def callback_urls(self) -> list[str]:
+        """Where backends post, by stage."""
+        return [callback_url(self.settings, self._ports, name) for name in self._stages]
+
+    @property
+    def health_url(self) -> str:
+        """Where an orchestrator asks."""
+        return callback_url(self.settings, self._ports, "_wsgateway/health")
+
+    @property
+    def page_url(self) -> str | None:
+        """What to open in a browser, if there is a page."""
+        if self._page is None or not self._page.has_index:
+            return None
+        scheme = "https" if self.settings.tls_certificate else "http"
+        return f"{scheme}://{_authority(self._ports.public)}/{INTERNAL}/"
+
+    def _build_listeners(self, callbacks: Callbacks) -> list[Listener]:
+        tls = tls_context(self.settings)
+        separate = bool(self._ports.management)
+        public = self._http_app(None if separate else callbacks, self._page, metrics=not separate)
+        listeners = [Listener(public, self._shared, self._ports.public, tls)]
+        if separate:
+            management = self._http_app(callbacks, None, metrics=True)
+            listeners.append(Listener(management, self._shared, self._ports.management, tls))
+        return listeners
+
+    def _http_app(
+        self, callbacks: Callbacks | None, page: Page | None, *, metrics: bool
+    ) -> Management:
+        routes: list[BaseRoute] = [Route(f"/{INTERNAL}/health", self._health)]
+        if metrics:
+            routes.append(Route(f"/{INTERNAL}/metrics", self._metrics_page))
+        if page is not None:
+            routes += page.routes()
+        return Management(
+            api_id=self.api_id,
+            stages=self._stages,
+            callbacks=callbacks,
+            internal=Starlette(routes=routes),
+            has_page=page is not None and page.has_index,
+            clock=self._clock,
+            entropy=os.urandom,
+            metrics=self._metrics,
+            access_log=self._access_log,
+        )
+
+    async def _health(self, _: Request) -> Response:
+        status = "ready" if self.ready else "stopping"
+        return JSONResponse({"status": status}, status_code=200 if self.ready else 503)
+
+    async def _metrics_page(self, _: Request) -> Response:
+        return Response(self._metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    # --- start and stop
+
+    async def start(self) -> None:
+        """Begin to serve.
+
+        Raises:
+            OperatorFaults: Somebody else has begun to listen on a port of ours.
+        """
+        self._listen()
+        self._running = [
+            asyncio.create_task(keep_time(self._shared, self._descriptors)),
+            *(asyncio.create_task(listener.serve()) for listener in self._listeners),
+        ]
+        for listener in self._listeners:
+            await listener.started_accepting.wait()
+        for task in self._running:
+            task.add_done_callback(self._ended)
+        self.ready = True
+
+    def _listen(self) -> None:
+        ports = self._ports
+        for name, sockets in (("port", ports.public), ("management_port", ports.management)):
+            try:
+                for bound in sockets:
+                    bound.listen(BACKLOG)
+            # Two processes can bind a port with SO_REUSEADDR until one of them listens.
+            except OSError as error:
+                fault = _port_fault(self.settings.place(name), _authority(sockets), error)
+                ports.close()
+                raise OperatorFaults([fault]) from error
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self.ready and not task.cancelled():
+            # An orchestrator is to replace this node.
+            self.ready = False
+            log.critical("a part of the gateway has ended by itself", exc_info=task.exception())
+
+    async def stop(self) -> None:
+        """Drain and end: see `ARCHITECTURE.md`, "Stopping"."""
+        started_s = time.monotonic()
+        open_connections = len(self._hub)
+        self.ready = False
+        await self._drain.wait(self.settings.drain_delay_s)
+        unfinished = await self._drain.run()
+        keeping_time, *serving = self._running
+        for listener in self._listeners:
+            listener.end()
+        await asyncio.wait(serving, timeout=_HTTP_TIMEOUT_S)
+        for listener in self._listeners:
+            # Requests that do not end; before uvicorn cancels and reports them.
+            for connection in list(listener.server_state.connections):
+                connection.transport.abort()
+        # What ended by itself has been reported.
+        await asyncio.gather(*serving, return_exceptions=True)
+        keeping_time.cancel()
+        await asyncio.gather(keeping_time, return_exceptions=True)
+        self._functions.close()
+        self._access_log.flush()
+        log.info(
+            "stopped",
+            connections_closed=open_connections,
+            unfinished=unfinished,
+            seconds=round(time.monotonic() - started_s, 3),
+        )
+
+    def hurry(self) -> None:
+        """Cut the waiting of a stop short."""
+        self._drain.hurry()
+
+
+def callback_url(settings: Settings, ports: Ports, path: str) -> str:
+    """Return the URL of a path on the port that serves callbacks."""
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{_authority(ports.management or ports.public)}/{path}"
+
+
+def _authority(sockets: list[socket.socket]) -> str:
+    host, port = sockets[0].getsockname()[:2]
+    host = _ANY_ADDRESS.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return what the listeners speak TLS with, if they shall.
+
+    Raises:
+        OperatorFaults: Certificate or key cannot be used.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        return None
+    faults = []
+    for name, file in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            problem = f"{file} cannot be read: {error.strerror}"
+            faults.append(Fault(settings.place(name), problem, "name a PEM file"))
+    if faults:
+        raise OperatorFaults(faults)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    # DG websocket-api-ciphers: TLS 1.2 or 1.3 only.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # The password of a locked key would be asked for on the terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        problem = f"{certificate} and {key} cannot be used: {error.reason or error}"
+        remedy = "name a PEM certificate and its key, without a password"
+        raise OperatorFaults([Fault(settings.place("tls_certificate"), problem, remedy)]) from error
+    return context
+
+
+def _listener_limits(settings: Settings) -> ListenerLimits:
+    values = {name: getattr(settings, name) for name in ListenerLimits.__dataclass_fields__}
+    return ListenerLimits(**values)

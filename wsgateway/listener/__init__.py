@@ -1,0 +1,1 @@
+"""The sockets: HTTP and WebSocket on one port."""

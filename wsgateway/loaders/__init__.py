@@ -1,0 +1,1 @@
+"""Reading what a user wrote: folders of handlers and definition files."""
