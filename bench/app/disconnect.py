@@ -1,0 +1,9 @@
+"""`$disconnect`: nothing to tidy up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+async def handler(_event: dict[str, Any], _context: object) -> dict[str, Any]:
+    return {"statusCode": 200}

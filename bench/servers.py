@@ -1,0 +1,185 @@
+"""Server processes: the gateway and what it is compared with, each pinned to the server's core.
+
+A new row needs a subclass of `Server` here (or a name in `references.py`) and a line in `rows.py`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from bench.measure import BenchError, cores
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+ROOT = Path(__file__).parents[1]
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 20.0
+LAST_WORDS_IN = 64 * 1024
+LAST_WORDS_MAX = 160
+FAULT = re.compile(r'Error\b|"exception"')
+STOP_TIMEOUT_S = 45.0  # longer than the gateway's own grace period of 30 s
+# Below the range that clients' own ports come from: one of those may be taken at any moment, and
+# a probe of a port there that nobody listens on yet can end up connected to itself.
+PORTS = itertools.count(20_000 + os.getpid() % 10_000)
+# Settings of the caller's shell that would make the server under test another one.
+FOREIGN_SETTINGS = ("WSGATEWAY_", "PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONMALLOC")
+
+
+def clean_environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
+
+
+def free_port() -> int:
+    """A port that no other server of this run is given."""
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("counting never ends")
+
+
+class Server:
+    """A server process: entering starts it and waits until it is ready, leaving stops it."""
+
+    name: str
+    ready_path = "/"
+    ready_statuses: Collection[int] = range(100, 600)
+    has_connections = False  # whether a POST arrives as a frame at a WebSocket client
+    quiet = False  # whether a log line means that something is wrong
+    generator = "bench.load"  # the module that puts it under load
+    exit_codes: Collection[int] = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.fault: str | None = None
+        # Appended to, so that `trim_log` can cut it while the server writes.
+        self._log = tempfile.NamedTemporaryFile("a+", prefix="bench-", suffix=".log")  # noqa: SIM115
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str]:
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *self.command()],
+            cwd=ROOT,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            process_group=0,  # an interrupt at the terminal is for the bench, which stops it
+        )
+        os.sched_setaffinity(self.pid, {cores()[0]})
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            self.fault = f"{self.name} did not stop within {STOP_TIMEOUT_S:g} s of SIGTERM"
+        else:
+            if code not in self.exit_codes:
+                self.fault = f"{self.name} ended with {code}{self.last_words()}"
+        self._log.close()
+
+    def trim_log(self) -> None:
+        """Drops what was logged so far: a log line per message fills a disk between two rounds.
+
+        Raises:
+            BenchError: A server that should have nothing to say has said something.
+        """
+        if self.quiet and Path(self._log.name).stat().st_size:
+            raise BenchError(f"{self.name} complained{self.last_words()}")
+        os.truncate(self._log.name, 0)
+
+    def check(self) -> None:
+        assert self._process is not None
+        if (code := self._process.poll()) is not None:
+            raise BenchError(f"{self.name} ended with {code}{self.last_words()}")
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        answer = "no answer"
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                probe = http.client.HTTPConnection(HOST, self.port, timeout=1)
+                probe.request("GET", self.ready_path)
+                status = probe.getresponse().status
+                probe.close()
+            except (OSError, http.client.HTTPException):
+                pass
+            else:
+                if status in self.ready_statuses:
+                    return
+                answer = f"GET {self.ready_path} answers {status}"
+            time.sleep(0.02)
+        raise BenchError(
+            f"{self.name} was not ready in {START_TIMEOUT_S:g} s: {answer}{self.last_words()}"
+        )
+
+    def last_words(self) -> str:
+        """The end of the last line of the log that tells of an error, or of the last line."""
+        with Path(self._log.name).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_WORDS_IN))
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
+        faults = [line for line in lines if FAULT.search(line)]
+        last = next((line for line in reversed(faults or lines) if line), "")
+        return f" ({last[-LAST_WORDS_MAX:]})" if last else ""
+
+
+class Gateway(Server):
+    """wsgateway with default settings and the handlers in `bench/app`."""
+
+    name = "gateway"
+    ready_path = "/_wsgateway/health"
+    ready_statuses = (200,)
+    has_connections = True
+    exit_codes = (0,)
+
+    def command(self) -> Sequence[str]:
+        command = ("-m", "wsgateway.cli", "serve", "bench/app")
+        return (*command, "--port", str(self.port), "--stage", "dev")
+
+
+class Reference(Server):
+    """One of the servers in `references.py`."""
+
+    quiet = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def command(self) -> Sequence[str]:
+        return ("-m", "bench.references", self.name, str(self.port))

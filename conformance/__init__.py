@@ -1,0 +1,1 @@
+"""Suites of others that the gateway is put through: `make autobahn`."""
