@@ -30,6 +30,8 @@ export class Connection extends EventTarget {
   // Counts up with each attempt; what belongs to an earlier one is ignored.
   #turn = 0;
   #failures = 0;
+  // How the last attempt ended; null after one that succeeded.
+  #outcome = null;
   #timers = {};
   #heardAt = 0;
   #state = null;
@@ -58,6 +60,7 @@ export class Connection extends EventTarget {
   close(reason = null) {
     this.#drop();
     this.#failures = 0;
+    this.#outcome = null;
     if (reason === null) this.#state = null;
     else this.#show(State.REFUSED, reason);
   }
@@ -95,6 +98,7 @@ export class Connection extends EventTarget {
       this.#heardAt = Date.now();
       // Not when it opens: who lets in and throws out at once shall not be called on at once.
       this.#failures = 0;
+      this.#outcome = null;
       clearTimeout(this.#timers.answer);
       this.dispatchEvent(new CustomEvent("message", { detail: JSON.parse(event.data) }));
       // Whoever took the message may have closed the connection.
@@ -108,7 +112,15 @@ export class Connection extends EventTarget {
         return;
       }
       const { state, reason } = await whyNot(this.#target);
-      if (turn === this.#turn) this.#failed(state, reason);
+      if (turn !== this.#turn) return;
+      // A gateway that came up between the handshake and these questions looks as if it refused.
+      const doubtful = state === State.REFUSED && this.#outcome === State.OFFLINE;
+      if (doubtful) {
+        this.#outcome = state;
+        this.open();
+      } else {
+        this.#failed(state, reason);
+      }
     });
   }
 
@@ -118,6 +130,7 @@ export class Connection extends EventTarget {
 
   #failed(state, reason) {
     this.#drop();
+    this.#outcome = state;
     const longest = Math.min(BACK_OFF_MS.last, BACK_OFF_MS.first * 2 ** this.#failures);
     this.#failures += 1;
     // Who was told no does not ask again soon; and not everybody comes back in the same moment.

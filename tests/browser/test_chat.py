@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import WebSocketRoute
+    from playwright.sync_api import Route, WebSocketRoute
 
     from tests.browser.person import Person
     from tests.routes.process import Chat
@@ -75,6 +75,28 @@ def test_after_a_restart_of_the_gateway_both_come_back(chat: Chat, person: Peopl
     ada.switch_to("kitchen")
     ada.reads("Before")
     ada.sees("Ada")
+
+
+def test_a_gateway_that_comes_up_while_the_page_asks_why_is_not_taken_for_one_that_refuses(
+    chat: Chat, person: People
+) -> None:
+    chat.start()
+    ada = person("Ada").join()
+    chat.stop()
+    expect(ada.state).to_have_text("Offline.")
+    questions: list[str] = []
+
+    def start(route: Route) -> None:
+        if not questions:
+            chat.start()
+        questions.append(route.request.url)
+        route.continue_()
+
+    ada.page.route(re.compile("/(health|dev)$"), start)
+    ada.try_now()
+
+    ada.is_in("lobby")
+    assert len(questions) >= 2
 
 
 def test_a_connection_that_connect_refuses_shows_what_is_known(chat: Chat, person: People) -> None:

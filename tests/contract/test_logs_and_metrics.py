@@ -355,7 +355,8 @@ async def test_errors_are_counted_by_whose_they_are() -> None:
         assert ("IntegrationError_total", route) not in metrics
         # The message, and its error frame.
         assert metrics[("MessageCount_total", route)] == 2
-    assert metrics[("IntegrationLatency_sum", "wait")] >= 50
+    # The event loop's timers count from the start of a turn, in whole milliseconds.
+    assert metrics[("IntegrationLatency_sum", "wait")] > 48
 
 
 async def test_clients_cannot_make_series() -> None:
