@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from wsgateway.connection_id import (
     ENTROPY_SIZE,
     TAG_SIZE,
+    has_shape_of_id,
     new_connection_id,
     new_message_id,
     new_request_id,
@@ -107,3 +108,4 @@ def test_ids_captured_from_api_gateway_have_this_shape(captured: str, byte_8: in
 )
 def test_what_has_another_shape_is_no_id(text: str) -> None:
     assert owner_tag(text) is None
+    assert not has_shape_of_id(text)

@@ -52,8 +52,13 @@ def new_message_id(connection_id: str, entropy: bytes) -> str:
     return head.decode("ascii") + connection_id[12:]
 
 
+def has_shape_of_id(text: str) -> bool:
+    """Whether a text can be an id of any of the three kinds."""
+    return _SHAPE.fullmatch(text) is not None
+
+
 def owner_tag(connection_id: str) -> bytes | None:
     """Return the tag of the node that owns a connection; None when this is no id at all."""
-    if _SHAPE.fullmatch(connection_id) is None:
+    if not has_shape_of_id(connection_id):
         return None
     return urlsafe_b64decode(connection_id)[:TAG_SIZE]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
-import os
 import ssl
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from wsgateway.cluster.registry import MemoryRegistry
 from wsgateway.connection_id import TAG_SIZE
 from wsgateway.dispatch import Dispatcher
 from wsgateway.drain import Drain
+from wsgateway.entropy import random_bytes
 from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.functions.python import FunctionHost, PythonFunction
 from wsgateway.integrations.proxy import ProxyIntegration
@@ -215,12 +215,12 @@ class Gateway:
         self._access_log = AccessLog(access_log, pretty=pretty, clock=self._clock)
         dispatcher = Dispatcher(
             api_id=self.api_id,
-            tag=os.urandom(TAG_SIZE),
+            tag=random_bytes(TAG_SIZE),
             stages=self._stages,
             open_here=self._hub.__contains__,
             registry=MemoryRegistry(),
             clock=self._clock,
-            entropy=os.urandom,
+            entropy=random_bytes,
             metrics=self._metrics,
             access_log=self._access_log,
             disconnect_concurrency_max=settings.disconnect_concurrency_max,
@@ -230,7 +230,7 @@ class Gateway:
             dispatch=self._observer.dispatch(dispatcher),
             hub=self._hub,
             clock=self._clock,
-            entropy=os.urandom,
+            entropy=random_bytes,
         )
         self._drain = Drain(
             self._shared,
@@ -331,7 +331,7 @@ class Gateway:
             internal=Starlette(routes=routes),
             has_page=page is not None and page.has_index,
             clock=self._clock,
-            entropy=os.urandom,
+            entropy=random_bytes,
             metrics=self._metrics,
             access_log=self._access_log,
         )

@@ -15,7 +15,7 @@ import structlog
 from wsgateway.answers import error_body, id_headers
 from wsgateway.api.endpoints import INTERNAL, connection_of, split_target
 from wsgateway.connection import ConnectionKey
-from wsgateway.connection_id import owner_tag
+from wsgateway.connection_id import has_shape_of_id
 from wsgateway.errors import (
     BadRequest,
     Forbidden,
@@ -144,7 +144,7 @@ class Management:
             raise Forbidden
         if connection_id is None or callbacks is None or method not in _METHODS:
             raise _nothing_here(path, method)
-        if owner_tag(connection_id) is None:
+        if not has_shape_of_id(connection_id):
             raise InvalidConnectionId(connection_id)
         key = ConnectionKey(self._api_id, stage, connection_id)
         match method:

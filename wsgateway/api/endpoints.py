@@ -26,6 +26,9 @@ def connection_of(path: str) -> str | None:
     `@` and `=` arrive raw or percent-encoded, as SDKs differ.
     """
     first, _, rest = path.partition("/")
-    if unquote(first) != CONNECTIONS or not rest or "/" in rest:
+    if (first != CONNECTIONS and unquote(first) != CONNECTIONS) or not rest or "/" in rest:
         return None
+    # Nearly every SDK writes an id like this, and decoding it is dear.
+    if rest.endswith("%3D") and rest.count("%") == 1:
+        return f"{rest[:-3]}="
     return unquote(rest)

@@ -195,7 +195,8 @@ class Http(HttpToolsProtocol):
         headers, version = self.headers, self.parser.get_http_version()
         origin_form(self.url)
         lowered = [(name.lower(), value) for name, value in headers]
-        if version == "1.1" or any(name == b"host" for name, _ in lowered):
+        names = [name for name, _ in lowered]
+        if version == "1.1" or b"host" in names:
             only_host(lowered)
         if self.parser.should_upgrade() or version != "1.1":
             self._upgrading = wants_websocket(headers)
@@ -210,7 +211,7 @@ class Http(HttpToolsProtocol):
                 name + b": " + value for name, value in headers if name.lower() in _FRAMING_HEADERS
             )
         self.headers[:] = lowered
-        self.expect_100_continue = any(
+        self.expect_100_continue = b"expect" in names and any(
             name == b"expect" and value.lower() == b"100-continue" for name, value in lowered
         )
         self._unparsed = 0
