@@ -349,7 +349,7 @@ def main() -> int:
     try:
         python2 = find_python2()
         site = install(python2)
-        say("running; the suite waits a second in many cases, so this takes some minutes")
+        say("running; the suite waits a second in some cases")
         cases = read(run(python2, site, options.cases))
     except Failed as error:
         say(str(error))

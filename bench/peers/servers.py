@@ -153,7 +153,8 @@ PEERS = (
         row="post",
         set_up=("nginx.sh",),
         versions=nginx_versions,
-        settings="one worker, nothing stored, no access log",
+        settings="one worker, nchan_store_messages off, no access log, "
+        "nchan_shared_memory_size 1g (128 MB as installed)",
     ),
 )
 

@@ -265,14 +265,237 @@ async def test_the_close_frame_is_readable_although_more_was_in_flight(
     assert await app.disconnected() == (1009, "")
 
 
-async def test_messages_before_a_breach_are_processed(app: App) -> None:
+# --- a breach of the protocol behind messages
+
+BREACHES = pytest.mark.parametrize(
+    ("breach", "code"),
+    [
+        (frame(b"", BINARY), 1003),
+        (frame(b"", 5), 1002),
+        (frame(b"\xff"), 1007),
+        (frame(b"a" * 32769), 1009),
+        (close_frame(1005), 1002),
+    ],
+    ids=["binary", "reserved opcode", "bad UTF-8", "frame over 32 KiB", "bad close frame"],
+)
+
+
+@BREACHES
+async def test_messages_before_a_breach_are_processed(app: App, breach: bytes, code: int) -> None:
+    """Their replies go out before our close frame."""
     async with raw_client(app.port) as client:
         await client.open_websocket()
-        await client.send(frame(b"before") + frame(b"", BINARY) + frame(b"after"))
+        await client.send(frame(b"before") + breach + frame(b"after"))
+
+        assert await client.frame() == Frame(TEXT, b"before")
+        assert close_of(await client.frame()) == (code, b"")
+        assert await client.ended() == b""
+    assert await app.disconnected() == (code, "")
+    assert app.messages() == ["before"]
+
+
+@BREACHES
+async def test_a_breach_while_messages_are_in_flight_waits_for_their_replies(
+    app: App, breach: bytes, code: int
+) -> None:
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        await client.send(frame(b"1") + frame(b"2") + frame(b"3"))
+        await eventually(lambda: app.messages() == ["1", "2", "3"])
+        await client.send(breach)
+        await client.send(frame(b"after") + frame(b"after", PING) + close_frame(4000, "after"))
+        await turn(app)
+        assert client.has_received() == b""
+        release()
+
+        assert {(await client.frame()).payload for _ in range(3)} == {b"1", b"2", b"3"}
+        assert close_of(await client.frame()) == (code, b"")
+        assert await client.ended() == b""
+    assert await app.disconnected() == (code, "")
+    assert app.messages() == ["1", "2", "3"]
+
+
+async def test_messages_that_wait_are_answered_before_the_close_too() -> None:
+    async with serving_app(in_flight_max=1) as app:
+        async with raw_client(app.port) as client:
+            await client.open_websocket()
+            await client.send(frame(b"1") + frame(b"2") + frame(b"3") + frame(b"", BINARY))
+
+            assert [(await client.frame()).payload for _ in range(3)] == [b"1", b"2", b"3"]
+            assert close_of(await client.frame()) == (1003, b"")
+            assert await client.ended() == b""
+        assert await app.disconnected() == (1003, "")
+
+
+async def test_a_message_that_has_no_reply_delays_the_close_no_longer_than_it_takes(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        with monkeypatch.context() as patch, capture_logs():
+            patch.setattr(app.gateway.shared.dispatch, "message", fail)
+            await client.send(frame(b"lost") + frame(b"", BINARY))
+            assert close_of(await client.frame()) == (1003, b"")
+    assert await app.disconnected() == (1003, "")
+
+
+async def test_a_ping_before_a_breach_is_answered_at_once(app: App) -> None:
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        await client.send(frame(b"slow") + frame(b"now", PING) + frame(b"", BINARY))
+        assert await client.frame() == Frame(PONG, b"now")
+        await turn(app)
+        assert client.has_received() == b""
+        release()
+
+        assert await client.frame() == Frame(TEXT, b"slow")
         assert close_of(await client.frame()) == (1003, b"")
 
-    await app.disconnected()
-    assert app.messages() == ["before"]
+
+async def test_after_a_breach_a_connection_is_gone_for_backends(app: App) -> None:
+    """Also while messages before it are answered."""
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        connection = app.connection()
+        target = b"/dev/@connections/" + connection.entry.key.connection_id.encode()
+        await client.send(frame(b"slow") + frame(b"", BINARY))
+        await turn(app)
+        post = request(b"POST " + target, b"Host: gateway", b"Content-Length: 2", body=b"hi")
+        assert (await exchange(app.port, post)).status == 410
+        for method in (b"GET ", b"DELETE "):
+            assert (
+                await exchange(app.port, request(method + target, b"Host: gateway"))
+            ).status == 410
+        # A backend that was being served when the breach came.
+        connection.close(*GOING_AWAY)
+        connection.leave()
+        release()
+
+        assert await client.frame() == Frame(TEXT, b"slow")
+        assert close_of(await client.frame()) == (1003, b"")
+    assert await app.disconnected() == (1003, "")
+
+
+async def test_a_breach_does_not_wait_for_replies_longer_than_a_closing_handshake(
+    app: App,
+) -> None:
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        await client.send(frame(b"slow") + frame(b"slower") + frame(b"", BINARY))
+        await turn(app)
+        app.gateway.advance(3)
+        assert client.has_received() == b""
+        app.gateway.advance(3)
+        assert close_of(await client.frame()) == (1003, b"")
+        with capture_logs() as logs:
+            release()
+            await eventually(lambda: not app.gateway.shared.tasks)
+
+        assert [line["reason"] for line in logs if line["event"] == "reply dropped"] == [
+            "GoneException",
+            "GoneException",
+        ]
+        assert await client.ended() == b""
+        # It has as long to leave as every other client.
+        app.gateway.advance(3)
+        assert app.gateway.shared.websockets_open == 1
+        app.gateway.advance(3)
+        await eventually(lambda: not app.gateway.shared.websockets_open)
+    assert await app.disconnected() == (1003, "")
+
+
+async def test_the_time_to_leave_after_a_breach_begins_with_the_close_frame(app: App) -> None:
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        await client.send(frame(b"slow") + frame(b"", BINARY))
+        await turn(app)
+        app.gateway.advance(3)
+        release()
+        assert await client.frame() == Frame(TEXT, b"slow")
+        assert close_of(await client.frame()) == (1003, b"")
+        app.gateway.advance(3)
+        assert app.gateway.shared.websockets_open == 1
+        app.gateway.advance(3)
+        await eventually(lambda: not app.gateway.shared.websockets_open)
+    assert await app.disconnected() == (1003, "")
+
+
+@pytest.mark.parametrize("leave", ["reset", "close"])
+async def test_a_client_that_leaves_before_its_breach_is_answered(app: App, leave: str) -> None:
+    release = holding(app)
+    with capture_logs() as logs:
+        async with raw_client(app.port) as client:
+            await client.open_websocket()
+            await client.send(frame(b"slow") + frame(b"", BINARY))
+            await turn(app)
+            getattr(client, leave)()
+            assert await app.disconnected() == (1003, "")
+            release()
+            await eventually(lambda: not app.gateway.shared.tasks)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == []
+    assert [line["reason"] for line in logs if line["event"] == "reply dropped"] == [
+        "GoneException"
+    ]
+
+
+async def test_a_client_that_ends_sending_after_its_breach_is_closed_at_once(app: App) -> None:
+    release = holding(app)
+    async with raw_client(app.port) as client:
+        await client.open_websocket()
+        await client.send(frame(b"slow") + frame(b"", BINARY))
+        await turn(app)
+        client.end_sending()
+
+        assert close_of(await client.frame()) == (1003, b"")
+        assert await client.ended() == b""
+        assert await app.disconnected() == (1003, "")
+        release()
+
+
+async def test_a_reply_for_a_full_send_buffer_does_not_keep_the_close_frame_back() -> None:
+    with capture_logs():
+        async with serving_app() as app:
+            small_buffers(app)
+            release = holding(app)
+            async with raw_client(app.port, receive_buffer=4096) as client:
+                await client.open_websocket()
+                await client.send(frame(b"r" * 20_000))
+                await eventually(app.messages)
+                fill(app.connection(), b"x" * 20_000)
+                # What a client that does not read sends is read again once it is closing.
+                app.connection().resume_writing()
+                await client.send(frame(b"", BINARY))
+                await eventually(lambda: not len(app.gateway.shared.hub))
+                release()
+                await eventually(lambda: not app.gateway.shared.tasks)
+
+                received = await client.ended()
+                assert received.endswith(b"\x88\x02" + struct.pack("!H", 1003))
+                assert b"r" not in received
+            assert await app.disconnected() == (1003, "")
+
+
+@pytest.mark.slow
+async def test_a_breach_is_answered_when_the_gateway_gives_its_messages_up() -> None:
+    with capture_logs(), nothing_unhandled():
+        async with serving_app(grace_period_s=0) as app:
+            holding(app)
+            async with raw_client(app.port) as client:
+                await client.open_websocket()
+                await client.send(frame(b"1") + frame(b"2") + frame(b"", BINARY))
+                await turn(app)
+                assert client.has_received() == b""
+                await app.gateway.gateway.stop()
+
+                assert close_of(await client.frame()) == (1003, b"")
 
 
 # --- 12.2 and 12.3: who closed, and how

@@ -214,6 +214,8 @@ async def raw_client(
     """
     with socket.socket() as sock:
         sock.setblocking(False)
+        # What is sent is under way at once, also behind something that is not acknowledged yet.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if send_buffer is not None:

@@ -6,13 +6,14 @@ import os
 import resource
 import socket
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.fakes import ManualClock
-from wsgateway.listener.server import Descriptors, bind, keep_time
+from wsgateway.listener.server import Descriptors, Listener, bind, keep_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -196,6 +197,37 @@ async def test_accepting_that_cannot_go_on_is_tried_again(
         await descriptors.resume()
 
     assert listener.told == ["pause", "pause", "accept"]
+
+
+# --- accepting
+
+
+class FullLoop:
+    """Cannot serve another socket."""
+
+    def __init__(self) -> None:
+        self.refused: list[socket.socket] = []
+
+    async def create_server(self, *_: Any, sock: socket.socket, **__: Any) -> None:
+        self.refused.append(sock)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_accepting_that_fails_keeps_no_descriptor() -> None:
+    async def app(*_: object) -> None: ...
+
+    loop, limits = FullLoop(), SimpleNamespace(head_timeout_s=1, close_timeout_s=1)
+    shared: Any = SimpleNamespace(loop=loop, limits=limits)
+    [bound] = bind("127.0.0.1", 0)
+    with bound:
+        listener = Listener(app, shared, [bound], None)
+        listener.servers = []
+        with pytest.raises(OSError, match="Too many"):
+            await listener.accept()
+
+        [refused] = loop.refused
+        assert refused.fileno() == -1
+        assert bound.fileno() != -1
 
 
 # --- time

@@ -290,6 +290,31 @@ def test_what_came_before_a_breach_is_processed_and_nothing_after_it(wire: Wire)
     assert sent(wire) == closed_with(1003)
 
 
+@pytest.mark.parametrize(
+    "breach", [frame(b"", BINARY), frame(b"\xff"), frame(b"", 5), close_frame(1005)]
+)
+def test_after_a_breach_the_close_frame_and_the_end_are_the_last_writes(
+    wire: Wire, breach: bytes
+) -> None:
+    wire.receive_data(frame(b"ping", PING) + breach + frame(b"ping", PING))
+
+    assert wire.failed()
+    pong, close, end = wire.writes
+    assert pong[:1] == bytes([0x80 | PONG])
+    assert close[:1] == bytes([0x80 | CLOSE])
+    assert end == SEND_EOF
+
+
+def test_a_connection_that_has_not_failed(wire: Wire) -> None:
+    """An open one, one that we close, and one that the client closes."""
+    wire.receive_data(frame(b"hello") + frame(b"", PING))
+    assert not wire.failed()
+    wire.send_close(1001)
+    assert not wire.failed()
+    wire.receive_data(close_frame(1001))
+    assert not wire.failed()
+
+
 # --- closing
 
 

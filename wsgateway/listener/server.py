@@ -94,23 +94,31 @@ class Listener(uvicorn.Server):
         self._ending.set()
 
     async def accept(self) -> None:
-        """Accept connections."""
+        """Accept connections.
+
+        Raises:
+            OSError: There are no descriptors; `pause` takes back what was begun.
+        """
         if self._accepting or self.should_exit:
             return
         self._accepting = True
         limits = self._shared.limits
         for bound in self._sockets:
             # A duplicate, so that accepting can stop and go on without unbinding.
-            self.servers.append(
-                await self._shared.loop.create_server(
+            duplicate = bound.dup()
+            try:
+                server = await self._shared.loop.create_server(
                     self._accepted,
-                    sock=bound.dup(),
+                    sock=duplicate,
                     backlog=BACKLOG,
                     ssl=self._tls,
                     ssl_handshake_timeout=limits.head_timeout_s if self._tls else None,
                     ssl_shutdown_timeout=limits.close_timeout_s if self._tls else None,
                 )
-            )
+            except BaseException:
+                duplicate.close()
+                raise
+            self.servers.append(server)
 
     def _accepted(self) -> Http:
         # Not connection_made(), which waits for the TLS handshake.

@@ -118,10 +118,14 @@ class WebSocket(asyncio.Protocol):
     Messages: at most `in_flight_max` are handled at once, the next ones wait, and when those
     that wait pass `waiting_size_max` bytes the socket is not read. So pings and closes are
     answered as long as messages fit in the waiting room.
+
+    A breach of the protocol takes nothing away from the messages before it: our close frame for it
+    is held back until they are answered, for as long as a closing handshake may take.
     """
 
     __slots__ = (
         "_close_by_s",
+        "_held_back",
         "_in_flight",
         "_last_active_at_s",
         "_leaving",
@@ -153,6 +157,7 @@ class WebSocket(asyncio.Protocol):
         self._last_active_at_s = now_s
         self._open_until_s = now_s + limits.connection_duration_max_s
         self._close_by_s: float | None = None
+        self._held_back = False
         self._in_flight = 0
         self._replies: list[bytes] = []
         self._leaving = False
@@ -187,12 +192,17 @@ class WebSocket(asyncio.Protocol):
             self._last_active_at_s = self._shared.clock.monotonic_s()
             for message in messages:
                 self._take(message)
-        if wire.writes:
-            self._flush()
+        if wire.writes and not self._held_back:
+            if self._in_flight and self._close_by_s is None and wire.failed():
+                self._hold_back()
+            else:
+                self._flush()
 
     def eof_received(self) -> None:
         """The client sends no more; the transport closes by itself when all is written."""
         self._wire.receive_eof()
+        if self._held_back:
+            self._release()
         self._begin_closing()
 
     def pause_writing(self) -> None:
@@ -214,6 +224,7 @@ class WebSocket(asyncio.Protocol):
         code, reason = self._wire.outcome()
         # Messages may still be at work, and reply.
         self._wire.state = State.CLOSED
+        self._held_back = False
         self._replies.clear()
         shared.start(_disconnect(shared, self.entry, code, reason))
 
@@ -227,7 +238,8 @@ class WebSocket(asyncio.Protocol):
             LimitExceeded: The client does not read, and its buffer is full.
         """
         wire, limits = self._wire, self._shared.limits
-        if wire.state is not State.OPEN:
+        # While the close frame is held back only replies come here: posts ask the hub first.
+        if wire.state is not State.OPEN and not self._held_back:
             raise Gone
         unsent = self._transport.get_write_buffer_size() + sum(map(len, self._replies))
         # Frame heads do not count: the smallest bound still takes the largest message.
@@ -271,10 +283,13 @@ class WebSocket(asyncio.Protocol):
     def visit(self, now_s: float) -> float | None:
         """Close what has idled too long, lived too long, or does not finish closing."""
         if now_s >= self._next_deadline_s():
-            if self._close_by_s is not None:
+            if self._held_back:
+                self._release()
+            elif self._close_by_s is not None:
                 self._transport.abort()
                 return None
-            self.close(*_GOING_AWAY)
+            else:
+                self.close(*_GOING_AWAY)
         return self._next_deadline_s()
 
     # --- inside
@@ -288,6 +303,22 @@ class WebSocket(asyncio.Protocol):
         if self._replies:
             self._transport.write(b"".join(self._replies))
             self._replies.clear()
+
+    def _hold_back(self) -> None:
+        """Keep our close frame for a breach, and the end behind it, until `_release`."""
+        self._held_back = True
+        writes, self._wire.writes = self._wire.writes[:-2], self._wire.writes[-2:]
+        if writes:  # pongs
+            self._transport.write(b"".join(writes))
+        self._begin_closing()
+
+    def _release(self) -> None:
+        self._held_back = False
+        if self._transport.is_closing():
+            return  # Writing has failed, and connection_lost() is on its way.
+        # What the messages took of the client's time to leave is given back.
+        self._close_by_s = None
+        self._flush()
 
     def _flush(self) -> None:
         self._write_replies()
@@ -356,8 +387,11 @@ class WebSocket(asyncio.Protocol):
                 self._waiting_size -= _waiting_size(waiting)
                 self._start(waiting)
                 self._read_if_wanted()
-            elif self._leaving and self._in_flight == 0:
-                self.close(*_GOING_AWAY)
+            elif self._in_flight == 0:
+                if self._held_back:
+                    self._release()
+                elif self._leaving:
+                    self.close(*_GOING_AWAY)
 
     def _read_if_wanted(self) -> None:
         wanted = self._close_by_s is not None or (

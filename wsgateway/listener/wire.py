@@ -139,6 +139,13 @@ class Wire(ServerProtocol):
         """Fail the connection without telling why: API Gateway's close frames have no reason."""
         super().fail(code)
 
+    def failed(self) -> bool:
+        """Whether the client's breach has begun the closing.
+
+        The last of `writes` are then, until they are taken, our close frame and the stream's end.
+        """
+        return self._state is State.CLOSING and self.close_rcvd is None and self.eof_sent
+
     def text_frames(self, payload: bytes) -> bytes:
         """Return one text message as frames (RFC 6455, 5.2; a server's are not masked).
 

@@ -1,4 +1,15 @@
-"""What a test is told when something does not happen as it expects."""
+"""What a test is told when something does not happen as it expects.
+
+These stand under the root of `wsgateway.errors` too, beside what is printed there:
+
+```
+GatewayError
+├── TimedOut            also an AssertionError
+├── ConnectionEnded     also an AssertionError
+├── ConnectRefused
+└── CallbackRefused
+```
+"""
 
 from __future__ import annotations
 
