@@ -62,7 +62,7 @@ class AccessLog:
     def _format(self, fields: Fields) -> bytes:
         at = fields["timestamp"]
         assert isinstance(at, int)
-        fields["timestamp"] = f"{_second(at // 1000)}.{at % 1000:03}Z"
+        fields["timestamp"] = _timestamp(at)
         if self._console is not None:
             text = self._console(None, "info", printable(None, "info", {"level": "info", **fields}))
             return f"{text}\n".encode()
@@ -73,6 +73,8 @@ class AccessLog:
             return f"{json.dumps(fields, default=repr)}\n".encode()
 
 
+# Under load there are many lines in a millisecond.
 @lru_cache(maxsize=16)
-def _second(epoch_s: int) -> str:
-    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _timestamp(epoch_ms: int) -> str:
+    second = datetime.fromtimestamp(epoch_ms // 1000, UTC)
+    return f"{second:%Y-%m-%dT%H:%M:%S}.{epoch_ms % 1000:03}Z"
