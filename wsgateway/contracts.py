@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wsgateway.connection import ConnectionEntry, ConnectionKey, Handshake
     from wsgateway.errors import RequestRefused
     from wsgateway.events import RouteRequest
@@ -70,6 +72,35 @@ class Invoker(Protocol):
 
         Raises:
             IntegrationFault: It refused, failed or took longer than `timeout_s`.
+        """
+        ...
+
+
+class HttpResponse(NamedTuple):
+    """What an HTTP backend answered; header names as it wrote them."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class HttpClient(Protocol):
+    """Sends requests to backends over kept-open connections."""
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        timeout_s: float,
+    ) -> HttpResponse:
+        """Send one request, once, and read the whole answer; redirects are not followed.
+
+        Raises:
+            IntegrationTimeout: It took longer than `timeout_s`.
+            IntegrationFault: There is no answer, or one that is too large.
         """
         ...
 

@@ -4,7 +4,9 @@
 GatewayError
 ├── RequestRefused             the client's or the backend's request
 │   ├── BadRequest             400 BadRequestException
-│   │   └── InvalidConnectionId
+│   │   ├── InvalidConnectionId
+│   │   ├── InvalidRequestBody
+│   │   └── MissingParameters
 │   ├── Forbidden              403 ForbiddenException
 │   ├── MethodNotFound         404 NotFoundException
 │   ├── RequestTimeout         408
@@ -16,6 +18,9 @@ GatewayError
 │   ├── HeadTooLarge           431
 │   └── ShuttingDown           503
 ├── IntegrationFault           the integration's
+│   ├── UnsupportedMediaType   415
+│   ├── BackendUnreachable     504
+│   ├── TransformationFailed   500
 │   ├── InvokeRefused          500
 │   ├── FunctionFailed         502
 │   ├── MalformedResponse      502
@@ -33,7 +38,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class GatewayError(Exception):
@@ -68,6 +73,20 @@ class InvalidConnectionId(BadRequest):
     def __init__(self, connection_id: str) -> None:
         super().__init__(connection_id)
         self.message = f"Invalid connectionId: {connection_id}"
+
+
+class InvalidRequestBody(BadRequest):
+    """A message that the route's model rejects; `str()` says why, for the log."""
+
+    message = "Invalid request body"
+
+
+class MissingParameters(BadRequest):
+    """A handshake without what `$connect` declares as required."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(*names)
+        self.message = f"Missing required request parameters: [{', '.join(names)}]"
 
 
 class Forbidden(RequestRefused):
@@ -164,14 +183,41 @@ class IntegrationFault(GatewayError):
     message: ClassVar[str] = "Internal server error"
 
 
+class UnsupportedMediaType(IntegrationFault):
+    """No request template is for the message, and it is not to be passed as it is."""
+
+    status = 415
+    error_type = "UnsupportedMediaTypeException"
+    message = "Unsupported Media Type"
+
+
+class BackendUnreachable(IntegrationFault):
+    """The HTTP backend did not answer: no address, refused, cut short, too large."""
+
+    status = 504
+    message = "Network error communicating with endpoint"
+
+
+class TransformationFailed(IntegrationFault):
+    """A mapping template failed, or no integration response is for the answer."""
+
+
 class InvokeRefused(IntegrationFault):
     """The function could not be invoked at all (no permission, throttled, missing)."""
 
 
 class FunctionFailed(IntegrationFault):
-    """The function raised, or returned what JSON cannot hold."""
+    """The function raised, or returned what JSON cannot hold.
+
+    Attributes:
+        error: What Lambda answers instead of a result, with `errorMessage`; None if there is none.
+    """
 
     status = 502
+
+    def __init__(self, problem: str, error: Mapping[str, object] | None = None) -> None:
+        super().__init__(problem)
+        self.error = error
 
 
 class MalformedResponse(IntegrationFault):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from wsgateway.connection import ConnectionEntry, Handshake
 
@@ -204,6 +204,25 @@ def forwarded_headers(handshake: Handshake, *, trace_id: str) -> dict[str, list[
         "x-forwarded-proto": ("X-Forwarded-Proto", [handshake.scheme]),
     }
     return dict(merged[folded] for folded in sorted(merged))
+
+
+def missing_parameters(request: ConnectRequest, required: Iterable[str]) -> list[str]:
+    """Return the names of the required parameters that a handshake lacks.
+
+    They are required as `route.request.querystring.NAME` or `route.request.header.NAME`.
+    """
+    given = {
+        "querystring": parse_query(request.handshake.target.partition("?")[2]),
+        "header": {name.lower(): [value] for name, value in request.handshake.headers},
+    }
+    missing = []
+    for parameter in required:
+        _, _, kind, name = parameter.split(".", 3)
+        is_header = kind.removeprefix("multivalue") == "header"
+        found = given["header"].get(name.lower()) if is_header else given["querystring"].get(name)
+        if not found or not any(found):
+            missing.append(name)
+    return missing
 
 
 def parse_query(query: str) -> dict[str, list[str]]:

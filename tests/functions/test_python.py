@@ -272,6 +272,73 @@ async def test_a_failure_says_what_was_raised(host: FunctionHost) -> None:
         await invoke(host, handler)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "coroutine"])
+async def test_a_failure_has_what_lambdas_runtime_would_answer(
+    host: FunctionHost, *, asynchronous: bool
+) -> None:
+    ids: list[str] = []
+
+    def fail(event: Event, context: LambdaContext) -> None:
+        ids.append(context.aws_request_id)
+        raise KeyError("no such room")
+
+    async def fail_later(event: Event, context: LambdaContext) -> None:
+        fail(event, context)
+
+    with pytest.raises(FunctionFailed) as caught:
+        await invoke(host, fail_later if asynchronous else fail)
+
+    error = dict(caught.value.error or {})
+    stack_trace = error.pop("stackTrace")
+    assert error == {
+        "errorMessage": "'no such room'",
+        "errorType": "KeyError",
+        "requestId": ids[0],
+    }
+    assert isinstance(stack_trace, list)
+    assert all(__file__ in frame for frame in stack_trace)
+    assert stack_trace[-1].endswith('in fail\n    raise KeyError("no such room")\n')
+    assert len(stack_trace) == 1 + asynchronous
+
+
+async def test_what_cannot_be_printed_has_no_message(host: FunctionHost) -> None:
+    def handler(event: Event, context: LambdaContext) -> None:
+        raise Unprintable
+
+    with pytest.raises(FunctionFailed) as caught:
+        await invoke(host, handler)
+
+    error = caught.value.error or {}
+    assert (error["errorMessage"], error["errorType"]) == ("", "Unprintable")
+
+
+async def test_a_stack_without_end_is_cut(host: FunctionHost) -> None:
+    def handler(event: Event, context: LambdaContext) -> None:
+        handler(event, context)
+
+    with pytest.raises(FunctionFailed) as caught:
+        await invoke(host, handler)
+
+    stack_trace = (caught.value.error or {})["stackTrace"]
+    assert isinstance(stack_trace, list)
+    assert len(stack_trace) < 100
+
+
+async def test_a_result_that_is_no_json_has_what_lambdas_runtime_would_answer(
+    host: FunctionHost,
+) -> None:
+    with pytest.raises(FunctionFailed) as caught:
+        await invoke(host, returning(b"hi"))
+
+    error = dict(caught.value.error or {})
+    assert UUID(str(error.pop("requestId"))).version == 4
+    assert error == {
+        "errorMessage": "Unable to marshal response: bytes is not JSON serializable",
+        "errorType": "Runtime.MarshalError",
+        "stackTrace": [],
+    }
+
+
 async def test_cancelling_the_call_itself_is_no_failure_of_the_function(
     host: FunctionHost,
 ) -> None:

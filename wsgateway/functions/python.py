@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import json
 import time
+import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     Handler = Callable[[dict[str, object], "LambdaContext"], Any]
     # What a handler returned, or what it raised.
     Outcome = tuple[object, BaseException | None]
+
+# A recursion without end has a thousand frames, which nobody reads.
+_STACK_TRACE_MAX = 100
 
 _PLAIN = frozenset({str, int, bool, type(None)})
 
@@ -159,13 +163,21 @@ class PythonFunction:
         if isinstance(error, asyncio.CancelledError) and call.task.cancelling():
             raise error
         if error is not None:
-            raise FunctionFailed(f"{self.name} raised {_printed(error)}") from error
+            raise FunctionFailed(
+                f"{self.name} raised {_printed(error)}", _answer(error, context)
+            ) from error
         try:
             return _json_value(result)
         # The result's own methods are called, which may raise anything too.
         except Exception as fault:
             raise FunctionFailed(
-                f"the result of {self.name} is not JSON: {_printed(fault)}"
+                f"the result of {self.name} is not JSON: {_printed(fault)}",
+                {
+                    "errorMessage": f"Unable to marshal response: {_text(fault)}",
+                    "errorType": "Runtime.MarshalError",
+                    "requestId": context.aws_request_id,
+                    "stackTrace": [],
+                },
             ) from fault
 
 
@@ -243,6 +255,28 @@ def _decimal_as_number(value: object) -> object:
             return int(value)
         return float(value)
     raise TypeError(f"{type(value).__name__} is not JSON serializable")
+
+
+def _answer(error: BaseException, context: LambdaContext) -> dict[str, object]:
+    """Return what Lambda's Python runtime answers when a handler raises."""
+    frames = traceback.extract_tb(error.__traceback__, limit=_STACK_TRACE_MAX)
+    return {
+        "errorMessage": _text(error),
+        "errorType": type(error).__name__,
+        "requestId": context.aws_request_id,
+        # The runtime leaves its own frames out, too.
+        "stackTrace": traceback.format_list(
+            [frame for frame in frames if frame.filename != __file__]
+        ),
+    }
+
+
+def _text(error: BaseException) -> str:
+    """Return an exception's `str`, which may raise one of its own."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - it is the handler's code
+        return ""
 
 
 def _printed(error: BaseException) -> str:

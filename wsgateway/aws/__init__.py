@@ -1,0 +1,1 @@
+"""How the gateway reaches AWS: credentials, endpoints, signed requests."""
