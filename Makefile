@@ -57,8 +57,9 @@ bench-peers: $(TEST_VENV)/.installed ## Measure servers of others beside the gat
 autobahn: $(TEST_VENV)/.installed ## Run the Autobahn Testsuite; wants Python 2.7 (ARGS="6.4.*" runs some)
 	$(TEST_VENV)/bin/python -m conformance.autobahn $(ARGS)
 
-docs: $(TEST_VENV)/.installed ## Write docs/configuration.md from the settings in the code
+docs: $(TEST_VENV)/.installed ## Write what docs/ has of settings and of the definition from the code
 	$(TEST_VENV)/bin/python docs/configuration_page.py
+	$(TEST_VENV)/bin/python docs/definition_page.py
 
 constraints: ## Pin the newest versions that pyproject.toml allows in constraints.txt
 	$(call create-venv,$(LOCK_VENV))

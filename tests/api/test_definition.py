@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from wsgateway.api.definition import ApiDefinition, stage_name
+from wsgateway.api.definition import (
+    ApiDefinition,
+    IntegrationDefinition,
+    IntegrationResponseDefinition,
+    stage_name,
+)
 
 
 def refusal(definition: dict[str, Any]) -> tuple[tuple[int | str, ...], str]:
@@ -166,3 +171,72 @@ def test_other_stage_variables_are_refused(variables: dict[str, Any]) -> None:
     loc, _ = refusal({"stages": {"dev": {"stageVariables": variables}}})
 
     assert loc[:3] == ("stages", "dev", "stageVariables")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "route.request.body",
+        "route.request.body.data.items[0]",
+        "route.request.body.$.a",
+        "route.request.header.X-A",
+        "route.request.multivalueheader.X-A",
+        "route.request.querystring.token",
+        "route.request.multivaluequerystring.token",
+        "context.connectionId",
+        "context.authorizer.principalId",
+        "stageVariables.version",
+        "'constant'",
+        "''",
+        "'it's'",
+    ],
+)
+def test_sources_of_request_parameters(source: str) -> None:
+    definition = {
+        "integrationType": "HTTP_PROXY",
+        "requestParameters": {
+            "integration.request.header.A": source,
+            "integration.request.querystring.a.b": source,
+            "integration.request.path.a_b-c": source,
+        },
+    }
+
+    assert set(IntegrationDefinition.model_validate(definition).request_parameters.values()) == {
+        source
+    }
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "integration.response.header.Sec-WebSocket-Protocol",
+        "integration.response.body.protocol",
+        "'chat'",
+    ],
+)
+def test_sources_of_response_parameters(source: str) -> None:
+    parameters = {
+        "route.response.header.Sec-WebSocket-Protocol": source,
+        "method.response.header.a": source,
+    }
+
+    response = IntegrationResponseDefinition.model_validate({"responseParameters": parameters})
+
+    assert response.response_parameters == parameters
+
+
+def test_a_template_has_at_most_300_kib() -> None:
+    def declared(size: int) -> dict[str, Any]:
+        return {
+            "integrations": {
+                "i": {"integrationType": "MOCK", "requestTemplates": {"a": "é" * size}}
+            }
+        }
+
+    ApiDefinition.model_validate(declared(150 * 1024))
+    loc, message = refusal(declared(150 * 1024 + 1))
+
+    assert loc == ("integrations", "i", "requestTemplates", "a")
+    assert message == (
+        "Value error, a template has at most 307200 bytes, not 307202; write a shorter one"
+    )

@@ -226,7 +226,13 @@ def test_all_faults_of_all_files_are_told_at_once(open_folder: Open) -> None:
 
     places = [fault.partition(": ")[0] for fault in faults(folder.load)]
 
-    assert places == ["chat/a.py:1", "chat/b.py:1", "chat/c.py:1", "chat/api.yaml:3"]
+    assert places == [
+        "chat/a.py:1",
+        "chat/b.py:1",
+        "chat/c.py:1",
+        "chat/api.yaml:2",
+        "chat/api.yaml:3",
+    ]
 
 
 def test_a_declared_route_without_a_file(open_folder: Open) -> None:
@@ -237,9 +243,12 @@ def test_a_declared_route_without_a_file(open_folder: Open) -> None:
     assert faults(folder.load) == [
         (
             "chat/api.yaml:4: the route '$connect' has no handler; "
-            "add chat/connect.py, or remove the route"
+            "add chat/connect.py or a target, or remove the route"
         ),
-        "chat/api.yaml:5: the route 'jion' has no handler; add chat/jion.py, or remove the route",
+        (
+            "chat/api.yaml:5: the route 'jion' has no handler; "
+            "add chat/jion.py or a target, or remove the route"
+        ),
     ]
 
 

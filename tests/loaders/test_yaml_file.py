@@ -100,15 +100,17 @@ def test_a_key_is_text_however_yaml_reads_it(key: str) -> None:
         (
             "zzz: x",
             (
-                "1: zzz is not known here; known are: name, description, routeSelectionExpression, "
-                "routes, stages"
+                "1: zzz is not known here; known are: $schema, name, description, protocolType, "
+                "routeSelectionExpression, disableSchemaValidation, integrations, models, routes, "
+                "stages"
             ),
         ),
         (
             "routes:\n  echo:\n    timeoutInMillis: 5",
             (
-                "3: routes.echo.timeoutInMillis is not known here; "
-                "known are: routeResponseSelectionExpression, operationName"
+                "3: routes.echo.timeoutInMillis is not known here; known are: target, "
+                "routeResponseSelectionExpression, operationName, modelSelectionExpression, "
+                "requestModels, requestParameters, authorizationType, apiKeyRequired"
             ),
         ),
         (
@@ -219,8 +221,9 @@ def test_all_faults_are_told_at_once() -> None:
         "3: the key 'name' is there already, on line 2; remove one of them",
         '5: routes.echo.operationName is not text; put it in quotes: "7"',
         (
-            "5: routes.echo.timeoutInMillis is not known here; "
-            "known are: routeResponseSelectionExpression, operationName"
+            "5: routes.echo.timeoutInMillis is not known here; known are: target, "
+            "routeResponseSelectionExpression, operationName, modelSelectionExpression, "
+            "requestModels, requestParameters, authorizationType, apiKeyRequired"
         ),
         "6: the key 'echo' is there already, on line 5; remove one of them",
         (

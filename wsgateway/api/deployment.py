@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from wsgateway.api.definition import CONNECT, DEFAULT, DISCONNECT
 from wsgateway.api.expressions import compile_selection
+from wsgateway.api.models import compile_validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wsgateway.api.definition import ApiDefinition
     from wsgateway.api.expressions import SelectionExpression
+    from wsgateway.api.models import RequestValidator
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,16 @@ class Route:
     Attributes:
         key: Its route key.
         two_way: Whether what the integration answers is sent to the client.
+        target: The name of its integration; None where a handler's file serves it.
+        validator: What messages have to be like; None without a `modelSelectionExpression`.
+        required_parameters: What a handshake must have, as `route.request.header.NAME` and so on.
     """
 
     key: str
     two_way: bool
+    target: str | None
+    validator: RequestValidator | None
+    required_parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,20 @@ def compile_deployment(definition: ApiDefinition) -> Deployment:
     """Compile what the data path needs of a definition."""
     return Deployment(
         routes=MappingProxyType(
-            {key: Route(key, route.two_way) for key, route in definition.routes.items()}
+            {
+                key: Route(
+                    key,
+                    route.two_way,
+                    route.target,
+                    compile_validator(definition, route),
+                    tuple(
+                        name
+                        for name, constraints in route.request_parameters.items()
+                        if constraints.required
+                    ),
+                )
+                for key, route in definition.routes.items()
+            }
         ),
         _selection=compile_selection(definition.route_selection_expression),
     )

@@ -4,8 +4,14 @@ r"""What does a selection expression make of a message?
 expression = 1*( variable / "\$" / any character but "$" )
 variable   = "$" reference / "${" reference "}"
 reference  = "request.body." name *( "." name / "[" digits "]" / "['" any but ' and \ "']" )
+           / response
+response   = "integration.response.statuscode"
+           / "integration.response." ( "header." / "multivalueheader." ) name
 name       = 1*( letter / digit / "_" / "-" )
 ```
+
+References to a response belong to integration responses alone. What selects a template or a model
+may also be `$default` as a whole, which AWS writes `\$default`.
 
 Without braces a variable ends at the first character that cannot continue it: the text after
 `$request.body.room` in `$request.body.room/x` is `/x`. A reference is a JSONPath that names one
@@ -19,25 +25,45 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import orjson
 
 from wsgateway.api.lenient_json import NotJson, nests_too_deep, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    Headers = Sequence[tuple[str, str]]
+
+
+class _Status(NamedTuple):
+    """Stands for the status of a response."""
+
+
+class _Header(NamedTuple):
+    """Stands for a header of a response; `name` is in lower case."""
+
+    name: str
+    multi_value: bool
+
 
 # Names of members and indexes of elements, from the body down.
 _Path: TypeAlias = tuple[str | int, ...]
 # Static text, and variables.
 _Parts: TypeAlias = tuple[str | _Path, ...]
+_Response: TypeAlias = _Status | _Header
 
 _TEXT = re.compile(r"(?:\\\$|[^$])+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z0-9_.-]*")
 _BODY = re.compile(r"request\.body(?![A-Za-z0-9_-])")
 _MEMBER = re.compile(r"\.(?P<name>[A-Za-z0-9_-]+)")
 # No message has room for more elements than nine digits can count.
+_RESPONSE = re.compile(
+    r"integration\.response\."
+    r"(?:(?P<status>statuscode)(?![A-Za-z0-9_-])"
+    r"|(?P<multi>multivalue)?header\.(?P<header>[A-Za-z0-9_-]+))"
+)
 _STEP = re.compile(rf"{_MEMBER.pattern}|\[(?P<index>[0-9]{{1,9}})\]|\['(?P<quoted>[^'\\]*)'\]")
 _REFUSED = tuple(
     (re.compile(pattern), problem, remedy)
@@ -91,33 +117,120 @@ class SelectionExpression:
     evaluate: Callable[[str], str | None] = field(compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseSelection:
+    """A compiled expression that an integration response selects its template by.
+
+    Attributes:
+        text: As the operator wrote it.
+        evaluate: Takes the message, the status and the headers of the backend's answer. Returns the
+            key that they select, or None when a member of the message is asked for and the message
+            is not JSON. It never raises.
+    """
+
+    text: str
+    evaluate: Callable[[str, int, Headers], str | None] = field(compare=False, repr=False)
+
+
+DEFAULT_KEY: Final = "$default"
+"""What is looked up where an expression selects nothing that is there."""
+
+
 def compile_selection(expression: str) -> SelectionExpression:
-    """Compile an expression.
+    """Compile what selects a route.
 
     Raises:
         InvalidExpression: It cannot be compiled; says where, why, and what to write instead.
     """
+    parts = _message_parts(expression, "$request.body.action")
+    return SelectionExpression(expression, _evaluator(parts))
+
+
+def compile_template_selection(expression: str) -> SelectionExpression:
+    """Compile what selects a request template.
+
+    Unlike what selects a route it can be `$default`, and text without variables is itself whatever
+    the message is.
+
+    Raises:
+        InvalidExpression: It cannot be compiled; says where, why, and what to write instead.
+    """
+    if expression == DEFAULT_KEY:
+        return SelectionExpression(expression, _constant(DEFAULT_KEY))
+    parts = _message_parts(expression, DEFAULT_KEY)
+    if all(isinstance(part, str) for part in parts):
+        return SelectionExpression(expression, _constant("".join(map(str, parts))))
+    return SelectionExpression(expression, _evaluator(parts))
+
+
+def compile_model_selection(expression: str) -> SelectionExpression:
+    """Compile what selects a model, as `compile_template_selection` does.
+
+    Raises:
+        InvalidExpression: It cannot be compiled; says where, why, and what to write instead.
+    """
+    return compile_template_selection(expression)
+
+
+def compile_response_selection(expression: str) -> ResponseSelection:
+    """Compile what selects a response template.
+
+    Of a header that is there several times, `header` is the last value, and `multivalueheader` all
+    of them, as a list is printed. A header that is not there is the empty string.
+
+    Raises:
+        InvalidExpression: It cannot be compiled; says where, why, and what to write instead.
+    """
+    if expression == DEFAULT_KEY:
+        return ResponseSelection(expression, _constant_for_response(DEFAULT_KEY))
+    parts = _parts(expression, DEFAULT_KEY, _VARIABLES_OF_RESPONSES)
+    if all(isinstance(part, str) for part in parts):
+        return ResponseSelection(expression, _constant_for_response("".join(map(str, parts))))
+    return ResponseSelection(expression, partial(_evaluate_response, parts))
+
+
+def _message_parts(expression: str, example: str) -> _Parts:
+    parts = _parts(expression, example, _VARIABLES_OF_MESSAGES)
+    # Written so that the type says it: there is no way to refer to a response here.
+    return tuple(part for part in parts if not isinstance(part, _Status | _Header))
+
+
+def _parts(
+    expression: str, example: str, variables: Mapping[re.Pattern[str], _Reader]
+) -> tuple[str | _Path | _Response, ...]:
     if not expression:
-        raise InvalidExpression(expression, 1, "it is empty", "write $request.body.action")
-    parts: list[str | _Path] = []
+        raise InvalidExpression(expression, 1, "it is empty", f"write {example}")
+    parts: list[str | _Path | _Response] = []
     position = 0
     while position < len(expression):
         if text := _TEXT.match(expression, position):
             parts.append(text[0].replace(r"\$", "$"))
             position = text.end()
         else:
-            path, position = _variable(expression, position)
-            parts.append(path)
-    return SelectionExpression(expression, _evaluator(tuple(parts)))
+            part, position = _variable(expression, position, variables)
+            parts.append(part)
+    return tuple(parts)
 
 
-def _variable(expression: str, start: int) -> tuple[_Path, int]:
-    """Return the path of the variable that begins here, and where it ends."""
+def _variable(
+    expression: str, start: int, variables: Mapping[re.Pattern[str], _Reader]
+) -> tuple[_Path | _Response, int]:
+    """Return what the variable that begins here stands for, and where it ends."""
     braced = expression.startswith("${", start)
     name_start = start + (2 if braced else 1)
-    body = _BODY.match(expression, name_start)
-    if body is None:
-        raise _unknown_variable(expression, start, name_start)
+    for pattern, read in variables.items():
+        if begun := pattern.match(expression, name_start):
+            part, end = read(expression, begun)
+            break
+    else:
+        raise _unknown_variable(expression, start, name_start, variables)
+    if braced:
+        _check_brace(expression, start, end)
+        end += 1
+    return part, end
+
+
+def _path(expression: str, body: re.Match[str]) -> tuple[_Path, int]:
     path: list[str | int] = []
     end = body.end()
     while step := (_STEP if path else _MEMBER).match(expression, end):
@@ -139,10 +252,13 @@ def _variable(expression: str, start: int) -> tuple[_Path, int]:
             "what begins with this bracket is neither [n] nor ['name']",
             "count from 0, and put a name between single quotes",
         )
-    if braced:
-        _check_brace(expression, start, end)
-        end += 1
     return tuple(path), end
+
+
+def _response(_: str, match: re.Match[str]) -> tuple[_Response, int]:
+    if match["status"]:
+        return _Status(), match.end()
+    return _Header(match["header"].lower(), match["multi"] is not None), match.end()
 
 
 def _check_brace(expression: str, start: int, end: int) -> None:
@@ -160,14 +276,62 @@ def _check_brace(expression: str, start: int, end: int) -> None:
     )
 
 
-def _unknown_variable(expression: str, start: int, name_start: int) -> InvalidExpression:
+def _unknown_variable(
+    expression: str,
+    start: int,
+    name_start: int,
+    variables: Mapping[re.Pattern[str], _Reader],
+) -> InvalidExpression:
     name = _VARIABLE_NAME.match(expression, name_start)
+    others = "" if _RESPONSE not in variables else ", " + ", ".join(_RESPONSE_VARIABLES)
     return InvalidExpression(
         expression,
         start + 1,
         f"${name[0]} is not a variable" if name and name[0] else "no variable follows this dollar",
-        r"write $request.body.<name>, or \$ for a dollar itself",
+        rf"write $request.body.<name>{others}, or \$ for a dollar itself",
     )
+
+
+_Reader: TypeAlias = "Callable[[str, re.Match[str]], tuple[_Path | _Response, int]]"
+_VARIABLES_OF_MESSAGES: dict[re.Pattern[str], _Reader] = {_BODY: _path}
+_VARIABLES_OF_RESPONSES: dict[re.Pattern[str], _Reader] = {_BODY: _path, _RESPONSE: _response}
+_RESPONSE_VARIABLES = (
+    "$integration.response.statuscode",
+    "$integration.response.header.<name>",
+    "$integration.response.multivalueheader.<name>",
+)
+
+
+def _constant(text: str) -> Callable[[str], str | None]:
+    return lambda _: text
+
+
+def _constant_for_response(text: str) -> Callable[[str, int, Headers], str | None]:
+    return lambda _, __, ___: text
+
+
+def _evaluate_response(
+    parts: tuple[str | _Path | _Response, ...], message: str, status: int, headers: Headers
+) -> str | None:
+    key = ""
+    for part in parts:
+        match part:
+            case str() as text:
+                key += text
+            case _Status():
+                key += str(status)
+            case _Header(name, multi_value):
+                values = [value for given, value in headers if given.lower() == name]
+                if multi_value and values:
+                    key += f"[{', '.join(values)}]"
+                elif values:
+                    key += values[-1]
+            case path:
+                value = _evaluate((path,), message)
+                if value is None:
+                    return None
+                key += value
+    return key
 
 
 def _evaluator(parts: _Parts) -> Callable[[str], str | None]:

@@ -78,6 +78,19 @@ class HandlerModules:
         """
         return importlib.import_module(self._full_name(name.replace(".", _DOT)))
 
+    def load_dotted(self, name: str) -> ModuleType:
+        """Import a module by its name in an `import` statement, or return it.
+
+        Raises:
+            BaseException: Whatever the module raises.
+        """
+        return importlib.import_module(self._full_name(name))
+
+    def file(self, name: str) -> Path | None:
+        """Return the file of a module by its name in an `import` statement; None without one."""
+        path = self._path(name)
+        return path if path.is_file() else None
+
     def load_again(self, name: str) -> None:
         """Import a module that was forgotten, unless its file is gone.
 
