@@ -10,8 +10,8 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from wsgateway.contracts import IntegrationResponse
-from wsgateway.errors import MalformedResponse
-from wsgateway.events import event_for
+from wsgateway.errors import MalformedResponse, TransformationFailed
+from wsgateway.events import MessageRequest, event_for
 
 if TYPE_CHECKING:
     from wsgateway.contracts import Invoker
@@ -25,22 +25,41 @@ _STATUS_BOUND = 10**9
 
 
 class ProxyIntegration:
-    """Passes the whole event to one function."""
+    """Passes the whole event to one function.
 
-    __slots__ = ("_invoker", "_timeout_s")
+    Args:
+        invoker: Runs it.
+        timeout_s: The bound of one call.
+        to_binary: Messages are base64 text (`CONVERT_TO_BINARY`), and the event says so.
+    """
 
-    def __init__(self, invoker: Invoker, *, timeout_s: float) -> None:
+    __slots__ = ("_invoker", "_timeout_s", "_to_binary")
+
+    def __init__(self, invoker: Invoker, *, timeout_s: float, to_binary: bool = False) -> None:
         self._invoker = invoker
         self._timeout_s = timeout_s
+        self._to_binary = to_binary
 
     async def handle(self, request: RouteRequest) -> IntegrationResponse:
         """Run the function.
 
         Raises:
-            IntegrationFault: It refused, failed, took too long or answered something else.
+            IntegrationFault: It refused, failed, took too long or answered something else; or the
+                message should be base64 and is not.
         """
-        result = await self._invoker.invoke(event_for(request), timeout_s=self._timeout_s)
+        event = event_for(request)
+        if self._to_binary and isinstance(request, MessageRequest):
+            _check_base64(request.body)
+            event["isBase64Encoded"] = True
+        result = await self._invoker.invoke(event, timeout_s=self._timeout_s)
         return parse_proxy_response(result)
+
+
+def _check_base64(message: str) -> None:
+    try:
+        b64decode(message, validate=True)
+    except ValueError as error:
+        raise TransformationFailed(f"what is sent as binary is not base64: {error}") from error
 
 
 def parse_proxy_response(result: object) -> IntegrationResponse:
