@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.listener.raw import raw_client
 from wsgateway.api.definition import ApiDefinition
 from wsgateway.gateway import Gateway, SystemClock, bind_ports
-from wsgateway.loaders.folder import LoadedApi
+from wsgateway.loaders.source import LoadedApi
 from wsgateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ async def serving(
     events: list[Event] | None = None,
     access_log: IO[bytes] | None = None,
     pretty: bool = False,
+    functions: Mapping[str, Callable[[Event, Any], Any]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Serve handlers by route key until the block ends, then drain.
@@ -104,6 +105,7 @@ async def serving(
         events: A list that `recording` handlers were given.
         access_log: Where lines per message go.
         pretty: In which form.
+        functions: By the name of the integration.
         settings: Of the gateway.
     """
     routes = {
@@ -115,7 +117,7 @@ async def serving(
     merged = Settings(**{"port": 0, "drain_close_rate": 1e6, "grace_period_s": 5, **settings})
     gateway = Gateway(
         merged,
-        LoadedApi(api, handlers, {key: key.lstrip("$") for key in handlers}),
+        LoadedApi(api, handlers, {key: key.lstrip("$") for key in handlers}, functions or {}),
         bind_ports(merged),
         access_log=access_log,
         pretty=pretty,

@@ -14,7 +14,7 @@ from tests.harness import echo, serving
 from wsgateway.api.definition import ApiDefinition
 from wsgateway.errors import OperatorFaults
 from wsgateway.gateway import Gateway, bind_ports, callback_url, stages_to_serve, tls_context
-from wsgateway.loaders.folder import LoadedApi
+from wsgateway.loaders.source import LoadedApi
 from wsgateway.settings import Settings, derived_api_id, load_settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tests.harness import echo
 from wsgateway.api.definition import ApiDefinition
 from wsgateway.cli import _ready_line
 from wsgateway.gateway import Gateway, bind_ports
-from wsgateway.loaders.folder import LoadedApi
+from wsgateway.loaders.source import LoadedApi
 from wsgateway.page import static_folder
 from wsgateway.settings import Settings
 

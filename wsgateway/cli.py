@@ -21,22 +21,24 @@ import uvloop
 import watchfiles
 
 import wsgateway
-from wsgateway.errors import OperatorFaults
+from wsgateway.backends import check_ca_file
+from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.functions.environment import handler_environment
 from wsgateway.gateway import Gateway, bind_ports, callback_url, stages_to_serve, tls_context
+from wsgateway.invocation import invoke_route
 from wsgateway.loaders.faults import collecting
-from wsgateway.loaders.folder import DEFINITION_FILE, HandlerFolder
+from wsgateway.loaders.file import open_source
+from wsgateway.loaders.summary import summary
 from wsgateway.page import static_folder
 from wsgateway.settings import Settings, load_settings
 from wsgateway.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import FrameType
 
-    from wsgateway.errors import Fault
     from wsgateway.gateway import Ports
-    from wsgateway.loaders.folder import LoadedApi
+    from wsgateway.loaders.source import ApiSource, LoadedApi
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -107,12 +109,15 @@ _FLAGS = {
 
 @app.command(
     help=_unwrapped(
-        """Serve a folder of handlers: one file, one route.
+        """Serve an API: a folder of handlers, or a definition file.
 
-        connect.py, disconnect.py and default.py are the routes $connect, $disconnect and $default;
+        In a folder a file is a route: connect.py, disconnect.py and default.py are the routes $connect, $disconnect and $default;
         any other file is the route of its name, and a file that begins with _ is a helper. Each
         route defines handler(event, context), as on Lambda; async ones work too. An api.yaml beside
-        them sets the route selection expression, two-way routes and stages.
+        them sets the route selection expression, two-way routes, integrations and stages.
+
+        A definition file (.yaml, .yml, .json) declares all of an API, as docs/definition.md tells;
+        no Python is needed. `wsgateway validate` checks it.
 
         Clients connect to ws://HOST:PORT/STAGE, and backends post to
         http://HOST:PORT/STAGE/@connections/ID. Handlers find the URL to post to, without
@@ -157,14 +162,117 @@ def serve(
         pretty=_pretty(merged),
         level=logging.getLevelNamesMapping()[merged.log_level.upper()],
     )
+    environ = dict(os.environ)
     served = _prepare(merged, faults)
     if served is None:
         _give_up(faults)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(merged, *served))
+            runner.run(_serve(merged, *served, environ))
     except OperatorFaults as error:
         _give_up(error.faults)
+
+
+@app.command(
+    help=_unwrapped(
+        """Check a definition file or a folder of handlers without serving it.
+
+        Prints what would be served. Every fault is told, one a line with its place, and ends with
+        exit code 2. docs/definition.md tells what can be declared.
+        """
+    )
+)
+def validate(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=_help("path"))],
+    settings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file of settings.")
+    ] = None,
+) -> None:
+    merged, api = _loaded_for_a_command({"path": path}, settings)
+    scheme = "wss" if merged.tls_certificate else "ws"
+    stages = stages_to_serve(api.definition, merged)
+    urls = {name: f"{scheme}://{merged.host}:{merged.port}/{name}" for name in stages}
+    for line in summary(api, urls):
+        print(line)
+
+
+@app.command(
+    help=_unwrapped(
+        """Run one route once, without a client, and show what crosses.
+
+        Prints what the function or backend gets, what it answers, and what the client would get.
+        The route is run as it is declared, with real calls: what it changes is changed. The exit
+        code is 1 when the client would get an error.
+
+        $connect takes --header and --query, messages take --body or --body-file.
+        """
+    )
+)
+def invoke(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=_help("path"))],
+    route: Annotated[str, typer.Argument(metavar="ROUTE", help="Route key, such as $connect.")],
+    body: Annotated[str, typer.Option(metavar="TEXT", help="The message.")] = "",
+    body_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the message.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME:VALUE", help="Header of the handshake.")
+    ] = None,
+    query: Annotated[
+        str, typer.Option(metavar="A=B&C=D", help="Query string of the handshake.")
+    ] = "",
+    stage: Annotated[str | None, typer.Option(metavar="STAGE", help="The stage.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file of settings.")
+    ] = None,
+) -> None:
+    environ = dict(os.environ)
+    flags: dict[str, object] = {"path": path} | ({} if stage is None else {"stage": stage})
+    merged, api = _loaded_for_a_command(flags, settings)
+    try:
+        message = body if body_file is None else body_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _give_up([Fault("--body-file", f"cannot be read: {error}", "name a file of UTF-8 text")])
+    headers = [tuple(part.strip() for part in text.split(":", 1)) for text in header or ()]
+    if wrong := [text for text in header or () if ":" not in text]:
+        _give_up([Fault("--header", f"got {wrong[0]!r}", "write Name:value")])
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            answered = runner.run(
+                invoke_route(
+                    api,
+                    merged,
+                    environ,
+                    route,
+                    body=message,
+                    headers=[(name, value) for name, value in headers],
+                    query=query,
+                    tell=print,
+                )
+            )
+    except OperatorFaults as error:
+        _give_up(error.faults)
+    if not answered:
+        raise typer.Exit(1)
+
+
+def _loaded_for_a_command(
+    flags: Mapping[str, object], file: Path | None
+) -> tuple[Settings, LoadedApi]:
+    """Load what a command is about, or end with its faults."""
+    settings, faults = load_settings(flags, os.environ, file)
+    configure_logging(pretty=_pretty(settings), level=logging.WARNING)
+    api: LoadedApi | None = None
+    with collecting(faults):
+        check_ca_file(settings)
+    if not settings.at_fault & {"path", "stage"}:
+        with collecting(faults):
+            source = open_source(settings.path)
+            api = _load(source, settings, settings.callback_url)
+            stages_to_serve(api.definition, settings)
+    if api is None or faults:
+        _give_up(faults)
+    return settings, api
 
 
 def _give_up(faults: Iterable[Fault]) -> NoReturn:
@@ -173,9 +281,7 @@ def _give_up(faults: Iterable[Fault]) -> NoReturn:
     raise typer.Exit(OPERATOR_FAULT)
 
 
-def _prepare(
-    settings: Settings, faults: list[Fault]
-) -> tuple[HandlerFolder, LoadedApi, Ports] | None:
+def _prepare(settings: Settings, faults: list[Fault]) -> tuple[ApiSource, LoadedApi, Ports] | None:
     """Do all that can go wrong, so that every fault is told at once.
 
     Args:
@@ -186,53 +292,66 @@ def _prepare(
         None if there are faults.
     """
     ports: Ports | None = None
-    folder: HandlerFolder | None = None
+    source: ApiSource | None = None
     api: LoadedApi | None = None
     url = settings.callback_url
     with collecting(faults):
         tls_context(settings)
+    with collecting(faults):
+        check_ca_file(settings)
     if not settings.at_fault & {"host", "port", "management_host", "management_port"}:
         with collecting(faults):
             ports = bind_ports(settings)
     if "path" not in settings.at_fault:
         with collecting(faults):
-            folder = HandlerFolder(settings.path)
-            stages = list(stages_to_serve(folder.definition(), settings))
+            source = open_source(settings.path)
+            stages = list(stages_to_serve(source.definition(), settings))
             if url is None and ports is not None and len(stages) == 1:
                 url = callback_url(settings, ports, stages[0])
-    if folder is not None:
-        # Handlers may read them as soon as they are imported.
-        os.environ.update(
-            handler_environment(
-                os.environ, region=settings.region, folder=settings.path, callback_url=url
-            )
-        )
+    if source is not None:
         with collecting(faults):
-            api = folder.load()
-    if ports is None or folder is None or api is None or faults:
+            api = _load(source, settings, url)
+    if ports is None or source is None or api is None or faults:
         return None
-    return folder, api, ports
+    return source, api, ports
 
 
-async def _serve(settings: Settings, folder: HandlerFolder, api: LoadedApi, ports: Ports) -> None:
-    """Serve until a signal."""
+def _load(source: ApiSource, settings: Settings, url: str | None) -> LoadedApi:
+    """Load an API whose handlers may read their variables as soon as they are imported."""
+    os.environ.update(
+        handler_environment(
+            os.environ, region=settings.region, folder=source.folder, callback_url=url
+        )
+    )
+    return source.load()
+
+
+async def _serve(
+    settings: Settings,
+    source: ApiSource,
+    api: LoadedApi,
+    ports: Ports,
+    environ: Mapping[str, str],
+) -> None:
+    """Serve until a signal; `environ` is as it was before handlers got their variables."""
     gateway = Gateway(
         settings,
         api,
         ports,
         access_log=sys.stderr.buffer if log.isEnabledFor(logging.INFO) else None,
         pretty=_pretty(settings),
-        static=static_folder(folder.path),
+        environ=environ,
+        static=static_folder(source.folder),
     )
     stopping = asyncio.Event()
     _stop_at_signals(stopping, gateway)
     await gateway.start()
     watching: asyncio.Task[None] | None = None
     if settings.reload:
-        watching = asyncio.create_task(_reload(folder, gateway, stopping))
+        watching = asyncio.create_task(_reload(source, gateway, stopping))
         # Its first step begins to watch; what was edited since the start would not be noticed.
         await asyncio.sleep(0)
-        gateway.deploy(folder.reload())
+        gateway.deploy(source.reload())
     # What lives as long as the process need not be visited by each collection.
     gc.collect()
     gc.freeze()
@@ -296,29 +415,29 @@ def _ready_line(gateway: Gateway) -> str:
     return "wsgateway is ready: " + "  ".join(urls)
 
 
-async def _reload(folder: HandlerFolder, gateway: Gateway, stopping: asyncio.Event) -> None:
+async def _reload(source: ApiSource, gateway: Gateway, stopping: asyncio.Event) -> None:
     try:
-        async for _ in watchfiles.awatch(folder.path, watch_filter=_is_source, stop_event=stopping):
-            await _reload_once(folder, gateway)
+        changes = watchfiles.awatch(
+            source.folder,
+            watch_filter=lambda _, path: source.is_source(path),
+            stop_event=stopping,
+        )
+        async for _ in changes:
+            await _reload_once(source, gateway)
     # The system's bound on watches, a folder that is gone.
     except Exception:
-        log.exception("changes are no longer watched", folder=str(folder.path))
+        log.exception("changes are no longer watched", folder=str(source.folder))
 
 
-async def _reload_once(folder: HandlerFolder, gateway: Gateway) -> None:
+async def _reload_once(source: ApiSource, gateway: Gateway) -> None:
     try:
         # In a thread: an import may take its time, or run an event loop of its own.
-        gateway.deploy(await asyncio.to_thread(folder.reload))
+        gateway.deploy(await asyncio.to_thread(source.reload))
     except OperatorFaults as error:
         for fault in error.faults:
             log.error("not reloaded", fault=str(fault))  # noqa: TRY400 - the fault says it all
     else:
-        log.info("reloaded", folder=str(folder.path))
-
-
-def _is_source(_: watchfiles.Change, path: str) -> bool:
-    # Handlers may well write other files beside themselves.
-    return path.endswith((".py", f"{os.sep}{DEFINITION_FILE}"))
+        log.info("reloaded", path=str(source.path))
 
 
 def _pretty(settings: Settings) -> bool:

@@ -19,13 +19,21 @@ from wsgateway.connection_id import ENTROPY_SIZE, new_connection_id, new_message
 from wsgateway.contracts import Accepted, Rejected
 from wsgateway.errors import (
     Forbidden,
+    FunctionFailed,
     Gone,
     IntegrationFault,
+    InvalidRequestBody,
     LimitExceeded,
     MalformedResponse,
+    MissingParameters,
     RequestRefused,
 )
-from wsgateway.events import ConnectRequest, DisconnectRequest, MessageRequest
+from wsgateway.events import (
+    ConnectRequest,
+    DisconnectRequest,
+    MessageRequest,
+    missing_parameters,
+)
 from wsgateway.limits import MESSAGE_SIZE_MAX
 
 if TYPE_CHECKING:
@@ -110,11 +118,16 @@ class Dispatcher:
                 handshake=handshake,
                 trace_id=self._new_trace_id(),
             )
-            outcome, integration_latency_ms = await self._call(
-                route, request, metrics, check=_check_verdict
-            )
-            verdict = _verdict(entry, outcome, request_id)
-            error = _told(outcome)
+            if missing := missing_parameters(request, route.required_parameters):
+                metrics.client_error += 1
+                refusal = MissingParameters(missing)
+                verdict, error = _rejected(entry, refusal, request_id), refusal.message
+            else:
+                outcome, integration_latency_ms = await self._call(
+                    route, request, metrics, check=_check_verdict
+                )
+                verdict = _verdict(entry, outcome, request_id)
+                error = _told(outcome)
         if isinstance(verdict, Accepted):
             await self._registry.add(entry)
         self._access_log.write(
@@ -144,19 +157,21 @@ class Dispatcher:
         route = stage.select(body)
         metrics = self._metrics.route(stage_name, DEFAULT if route is None else route.key)
         metrics.message_count += 1
-        if route is None:
+        refusal = _refusal(route, body)
+        if refusal is not None:
             metrics.client_error += 1
-            self._send_error(connection, Forbidden.message, request_id, metrics)
+            self._send_error(connection, refusal.message, request_id, metrics)
             self._log_message(
                 entry=entry,
                 request_id=request_id,
-                route_key=None,
-                status=Forbidden.status,
+                route_key=None if route is None else route.key,
+                status=refusal.status,
                 started_s=started_s,
                 integration_latency_ms=None,
-                error=None,
+                error=str(refusal)[:_ERROR_SIZE_MAX] or None,
             )
             return
+        assert route is not None
         request = MessageRequest(
             entry=entry,
             route_key=route.key,
@@ -307,7 +322,7 @@ class Dispatcher:
                 request_id=request.request_id,
                 route=request.route_key,
                 error=_told(outcome),
-                exc_info=outcome.__cause__,
+                exc_info=_traceback(outcome),
             )
         return outcome, latency_ms
 
@@ -377,24 +392,50 @@ def _check_reply(response: IntegrationResponse) -> None:
         raise MalformedResponse(f"the reply is no text: {error}") from error
 
 
+def _refusal(route: LiveRoute | None, body: str) -> RequestRefused | None:
+    """Return why a message does not get to an integration."""
+    if route is None:
+        return Forbidden()
+    if route.validator is not None:
+        problem = route.validator.check(body)
+        if problem is not None:
+            return InvalidRequestBody(problem)
+    return None
+
+
 def _verdict(
     entry: ConnectionEntry, outcome: IntegrationResponse | IntegrationFault, request_id: str
 ) -> Accepted | Rejected:
     if isinstance(outcome, IntegrationFault):
-        return Rejected(
-            outcome.status,
-            outcome.error_type,
-            error_body(outcome.message, entry.key.connection_id, request_id),
-            request_id,
-        )
+        return _rejected(entry, outcome, request_id)
     if outcome.status_code < 300:  # noqa: PLR2004 - RFC 9110, 15.3: 2xx is success
         return Accepted(entry, outcome.subprotocol)
     return Rejected(outcome.status_code, None, b"", request_id)
 
 
+def _rejected(
+    entry: ConnectionEntry, error: RequestRefused | IntegrationFault, request_id: str
+) -> Rejected:
+    return Rejected(
+        error.status,
+        error.error_type,
+        error_body(error.message, entry.key.connection_id, request_id),
+        request_id,
+    )
+
+
 def _told(outcome: IntegrationResponse | IntegrationFault) -> str | None:
     """Return what to log of an outcome; None when nothing is wrong with it."""
     return str(outcome)[:_ERROR_SIZE_MAX] if isinstance(outcome, IntegrationFault) else None
+
+
+def _traceback(fault: IntegrationFault) -> BaseException | None:
+    """Return what to log with its traceback: where a handler raised, or a bug of the gateway.
+
+    How the connection to a backend failed is said by the fault itself.
+    """
+    is_code = isinstance(fault, FunctionFailed) or type(fault) is IntegrationFault
+    return fault.__cause__ if is_code else None
 
 
 def _ms(seconds: float) -> float:

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from wsgateway.api.definition import StageDefinition, stage_name
 from wsgateway.api.deployment import compile_deployment
 from wsgateway.api.endpoints import INTERNAL
+from wsgateway.backends import Backends
 from wsgateway.cluster.hub import Hub
 from wsgateway.cluster.node import Node
 from wsgateway.cluster.registry import MemoryRegistry
@@ -27,12 +28,11 @@ from wsgateway.dispatch import Dispatcher
 from wsgateway.drain import Drain
 from wsgateway.entropy import random_bytes
 from wsgateway.errors import Fault, OperatorFaults
-from wsgateway.functions.python import FunctionHost, PythonFunction
-from wsgateway.integrations.proxy import ProxyIntegration
 from wsgateway.limits import BACKLOG
 from wsgateway.listener.server import Descriptors, Listener, bind, keep_time
 from wsgateway.listener.shared import ListenerLimits, Shared
 from wsgateway.management import Management
+from wsgateway.observer import Observer
 from wsgateway.page import Page
 from wsgateway.settings import derived_api_id
 from wsgateway.stage import Stage
@@ -41,14 +41,15 @@ from wsgateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Mapping
     from pathlib import Path
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
     from wsgateway.api.definition import ApiDefinition
-    from wsgateway.contracts import Callbacks, Clock, Dispatch, Invoker
-    from wsgateway.loaders.folder import LoadedApi
+    from wsgateway.contracts import Callbacks, Clock
+    from wsgateway.loaders.source import LoadedApi
     from wsgateway.settings import Settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -148,18 +149,6 @@ def stages_to_serve(definition: ApiDefinition, settings: Settings) -> dict[str, 
     raise OperatorFaults([Fault(settings.place("stage"), problem, remedy)])
 
 
-class Observer:
-    """Stands in the way of what passes through a gateway; this one lets everything pass."""
-
-    def function(self, route_key: str, function: Invoker) -> Invoker:  # noqa: ARG002 - for others
-        """Return what is invoked instead of a route's function."""
-        return function
-
-    def dispatch(self, dispatch: Dispatch) -> Dispatch:
-        """Return what the listener asks instead of the dispatcher."""
-        return dispatch
-
-
 class Gateway:
     """One node.
 
@@ -171,6 +160,7 @@ class Gateway:
         pretty: Lines for a person instead of JSON.
         clock: The time of everything but the event loop.
         observer: Sees connections and calls of functions.
+        environ: The process's variables, without those that are set for handlers; for AWS.
         static: A folder of files for browsers.
     """
 
@@ -184,6 +174,7 @@ class Gateway:
         pretty: bool = False,
         clock: Clock | None = None,
         observer: Observer | None = None,
+        environ: Mapping[str, str] | None = None,
         static: Path | None = None,
     ) -> None:
         self.settings = settings
@@ -193,16 +184,15 @@ class Gateway:
         self._ports = ports
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
-        self._functions = FunctionHost(
-            threads_max=settings.handler_threads,
-            concurrency_max=settings.function_concurrency_max,
-            region=settings.region,
-            account_id=settings.account_id,
-        )
+        self._backends = Backends(settings, environ or {}, self._observer)
         deployment = compile_deployment(api.definition)
-        integrations = self._integrations(api)
         self._stages = {
-            name: Stage(name, declared.stage_variables, deployment, integrations)
+            name: Stage(
+                name,
+                declared.stage_variables,
+                deployment,
+                self._backends.integrations(api, deployment, declared.stage_variables),
+            )
             for name, declared in stages_to_serve(api.definition, settings).items()
         }
         self._page = Page(static, self._name, self._stages) if static else None
@@ -210,7 +200,9 @@ class Gateway:
         self._metrics = Metrics(self.api_id)
         self._metrics.gauge("wsgateway_connections", "Open connections.", self._hub.__len__)
         self._metrics.gauge(
-            "wsgateway_functions_running", "Calls of functions.", lambda: self._functions.running
+            "wsgateway_functions_running",
+            "Calls of functions.",
+            lambda: self._backends.functions_running,
         )
         self._access_log = AccessLog(access_log, pretty=pretty, clock=self._clock)
         dispatcher = Dispatcher(
@@ -256,21 +248,12 @@ class Gateway:
         if stages.keys() != self._stages.keys() or api.definition.name != self._name:
             log.warning("the API's name and its list of stages change with the next start only")
         deployment = compile_deployment(api.definition)
-        integrations = self._integrations(api)
+        served = {}
         for name, stage in self._stages.items():
             variables = stages[name].stage_variables if name in stages else stage.variables
-            stage.deploy(variables, deployment, integrations)
-
-    def _integrations(self, api: LoadedApi) -> dict[str, ProxyIntegration]:
-        return {
-            key: ProxyIntegration(
-                self._observer.function(
-                    key, PythonFunction(api.function_names[key], handler, self._functions)
-                ),
-                timeout_s=self.settings.integration_timeout_ms / 1000,
-            )
-            for key, handler in api.handlers.items()
-        }
+            served[name] = variables, self._backends.integrations(api, deployment, variables)
+        for name, (variables, integrations) in served.items():
+            self._stages[name].deploy(variables, deployment, integrations)
 
     def visit_due(self) -> None:
         """Close what is due by the clock, which does so by itself once a second.
@@ -399,7 +382,7 @@ class Gateway:
         await asyncio.gather(*serving, return_exceptions=True)
         keeping_time.cancel()
         await asyncio.gather(keeping_time, return_exceptions=True)
-        self._functions.close()
+        await self._backends.close()
         self._access_log.flush()
         log.info(
             "stopped",

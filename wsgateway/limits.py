@@ -51,6 +51,13 @@ WAITING_OVERHEAD = 64
 # Unsent bytes of one connection; a post beyond it is answered 429.
 SEND_BUFFER_MAX = 1024 * KIB
 
+# What a backend may answer: eight times what a reply may have, enough for an answer that a template
+# picks something from. A thousand of them at once still fit into a gigabyte.
+RESPONSE_SIZE_MAX = 1024 * KIB
+# How long an idle connection to a backend is used again. Node.js and uvicorn close theirs after 5 s,
+# and whoever closes first loses no request.
+BACKEND_KEEP_ALIVE_S = 4.0
+
 # Lambda's default account concurrency: beyond it an invocation is refused, as Lambda throttles.
 FUNCTION_CONCURRENCY_MAX = 1000
 HANDLER_THREADS = 64

@@ -40,7 +40,9 @@ class Settings(BaseModel):
     _at_fault: frozenset[str] = PrivateAttr(frozenset())
 
     # What is served, and where.
-    path: Path = Field(Path("routes"), description="Folder of handlers.")
+    path: Path = Field(
+        Path("routes"), description="Folder of handlers, or definition file (.yaml, .yml, .json)."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8080, description="Port to listen on; 0 picks a free one.")
     management_port: Port | None = Field(
@@ -65,6 +67,10 @@ class Settings(BaseModel):
     )
     tls_certificate: Path | None = Field(None, description="PEM file; speaks TLS when set.")
     tls_key: Path | None = Field(None, description="PEM file of the certificate's key.")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file of authorities to trust besides the system's, for HTTPS backends.",
+    )
     reload: bool = Field(default=False, description="Swap changed handlers in while running.")
 
     # Who the gateway is, in ids, ARNs and events.
@@ -134,7 +140,10 @@ class Settings(BaseModel):
     # Functions.
     integration_timeout_ms: Annotated[
         int, Field(ge=limits.INTEGRATION_TIMEOUT_MIN_MS, le=limits.INTEGRATION_TIMEOUT_MAX_MS)
-    ] = Field(limits.INTEGRATION_TIMEOUT_MAX_MS, description="Time for a handler.")
+    ] = Field(
+        limits.INTEGRATION_TIMEOUT_MAX_MS,
+        description="Time for a handler, and for an integration without a timeoutInMillis.",
+    )
     handler_threads: Count = Field(
         limits.HANDLER_THREADS, description="Synchronous handlers that run at once."
     )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from wsgateway.api.deployment import Deployment
+    from wsgateway.api.models import RequestValidator
     from wsgateway.contracts import Integration
 
 
@@ -21,6 +22,8 @@ class LiveRoute:
     key: str
     two_way: bool
     integration: Integration
+    validator: RequestValidator | None = None
+    required_parameters: tuple[str, ...] = ()
 
 
 class Stage:
@@ -56,7 +59,13 @@ class Stage:
             integrations: One for each route key of the deployment.
         """
         routes = {
-            key: LiveRoute(key, route.two_way, integrations[key])
+            key: LiveRoute(
+                key,
+                route.two_way,
+                integrations[key],
+                route.validator,
+                route.required_parameters,
+            )
             for key, route in deployment.routes.items()
         }
         self.variables, self._deployment, self._routes = variables, deployment, routes
@@ -66,12 +75,16 @@ class Stage:
         route = self._deployment.select(message)
         return None if route is None else self._routes[route.key]
 
+    def route(self, key: str) -> LiveRoute | None:
+        """Return the route of that key."""
+        return self._routes.get(key)
+
     @property
     def connect_route(self) -> LiveRoute | None:
         """The route of handshakes; without one every client is let in."""
-        return self._routes.get(CONNECT)
+        return self.route(CONNECT)
 
     @property
     def disconnect_route(self) -> LiveRoute | None:
         """The route of closed connections."""
-        return self._routes.get(DISCONNECT)
+        return self.route(DISCONNECT)

@@ -257,7 +257,7 @@ async def test_a_timeout_is_an_error_frame_on_every_route(kind: str) -> None:
                 assert error_frame("Endpoint request timed out", ID).fullmatch(text)
             assert client.close_code is None
             release.set()
-            await eventually(lambda: running.gateway._functions.running_threads == 0)
+            await eventually(lambda: running.gateway._backends._functions.running_threads == 0)
 
 
 async def test_a_refused_invocation_is_an_error_frame() -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tests.harness import echo, recording, serving
 from tests.listener.raw import eventually
 from wsgateway.api.definition import ApiDefinition
-from wsgateway.loaders.folder import LoadedApi
+from wsgateway.loaders.source import LoadedApi
 
 if TYPE_CHECKING:
     from tests.contract.conftest import Api

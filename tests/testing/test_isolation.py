@@ -308,7 +308,7 @@ class TestModules:
 
     async def test_a_dictionary_has_none(self) -> None:
         async with serve({"$default": environment}) as gateway:
-            with pytest.raises(TypeError, match="only a folder has modules"):
+            with pytest.raises(TypeError, match="only a folder or a file has modules"):
                 gateway.module("default")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from wsgateway.api.definition import CONNECT, DISCONNECT
 from wsgateway.contracts import Accepted
 from wsgateway.errors import FunctionFailed
-from wsgateway.gateway import Observer
+from wsgateway.observer import Observer
 from wsgateway.testing.errors import TimedOut
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from wsgateway.api.definition import ApiDefinition, RouteDefinition
 from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.functions.environment import handler_environment
 from wsgateway.gateway import Gateway, SystemClock, bind_ports, callback_url, stages_to_serve
-from wsgateway.loaders.folder import HandlerFolder, LoadedApi
+from wsgateway.loaders.file import open_source
+from wsgateway.loaders.source import LoadedApi
 from wsgateway.page import static_folder
 from wsgateway.settings import load_settings
 from wsgateway.testing import callbacks, client, process
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from wsgateway.gateway import Ports
+    from wsgateway.loaders.source import ApiSource
     from wsgateway.settings import Settings
     from wsgateway.testing.calls import HasConnectionId
 
@@ -77,7 +79,7 @@ class RunningGateway:
         recorder: Recorder,
         clock: MovableClock,
         environment: HandlerEnvironment,
-        folder: HandlerFolder | None,
+        source: ApiSource | None,
         stages: Sequence[str],
         timeout_s: float,
     ) -> None:
@@ -87,7 +89,7 @@ class RunningGateway:
         self._recorder = recorder
         self._clock = clock
         self._environment = environment
-        self._folder = folder
+        self._source = source
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._clients: list[client.Client] = []
@@ -226,10 +228,10 @@ class RunningGateway:
         Args:
             name: The file's, without `.py`.
         """
-        if self._folder is None:
-            raise TypeError("only a folder has modules, and this gateway serves a dictionary")
+        if self._source is None:
+            raise TypeError("only a folder or a file has modules, and this gateway serves a dictionary")
         with self.environment():
-            return self._folder.module(name)
+            return self._source.module(name)
 
     def environment(self) -> AbstractContextManager[None]:
         """Let `os.environ` be what handlers see in a `with` block, for the current task."""
@@ -285,7 +287,8 @@ async def serve(
     `WSGATEWAY_*` variables of the process are not read, so that tests are the same everywhere.
 
     Args:
-        source: A folder of handlers, each call with fresh modules; or handlers by route key.
+        source: A folder of handlers or a definition file, each call with fresh modules; or
+            handlers by route key.
         two_way: Route keys whose handlers' results are sent to the client.
         route_selection_expression: Instead of the folder's or `$request.body.action`.
         stage: Serve only this one; its name if none is declared (default `dev`).
@@ -336,19 +339,19 @@ async def _start(
     stack.enter_context(process.changed())
     ports = bind_ports(settings)
     stack.callback(ports.close)
-    folder: HandlerFolder | None = None
+    opened: ApiSource | None = None
     load: Callable[[], LoadedApi]
     if isinstance(source, Mapping):
         load = partial(_loaded, source)
     else:
-        folder = HandlerFolder(Path(source))
-        stack.callback(folder.close)
-        load = folder.load
-    environment = HandlerEnvironment(_variables(folder, settings, ports, environ))
+        opened = open_source(Path(source))
+        stack.callback(opened.close)
+        load = opened.load
+    environment = HandlerEnvironment(_variables(opened, settings, ports, environ))
     with environment.active():
         # In a thread: a module may run an event loop of its own while it is imported.
         loaded = await asyncio.to_thread(load)
-    api = LoadedApi(with_more(loaded.definition), loaded.handlers, loaded.function_names)
+    api = replace(loaded, definition=with_more(loaded.definition))
     clock = MovableClock()
     recorder = Recorder(Events(api.handlers.keys(), timeout_s), environment)
     gateway = Gateway(
@@ -357,7 +360,8 @@ async def _start(
         ports,
         clock=clock,
         observer=recorder,
-        static=None if folder is None else static_folder(folder.path),
+        environ=_present({**os.environ, **environ}),
+        static=None if opened is None else static_folder(opened.folder),
     )
     await gateway.start()
     stages = stages_to_serve(api.definition, settings)
@@ -366,7 +370,7 @@ async def _start(
         recorder=recorder,
         clock=clock,
         environment=environment,
-        folder=folder,
+        source=opened,
         stages=list(stages),
         timeout_s=timeout_s,
     )
@@ -385,7 +389,7 @@ def _settings(stage: str | None, given: Mapping[str, object]) -> Settings:
 
 
 def _variables(
-    folder: HandlerFolder | None,
+    source: ApiSource | None,
     settings: Settings,
     ports: Ports,
     environ: Mapping[str, str | None],
@@ -394,19 +398,22 @@ def _variables(
     url = settings.callback_url
     # Its faults are told when everything is loaded.
     with suppress(OperatorFaults):
-        declared = ApiDefinition() if folder is None else folder.definition()
+        declared = ApiDefinition() if source is None else source.definition()
         stages = list(stages_to_serve(declared, settings))
         if url is None and len(stages) == 1:
             url = callback_url(settings, ports, stages[0])
     # That of another gateway would be worse than none.
     own: dict[str, str | None] = {"WSGATEWAY_CALLBACK_URL": url, **environ}
-    seen = {name: value for name, value in {**os.environ, **own}.items() if value is not None}
     return own | handler_environment(
-        seen,
+        _present({**os.environ, **own}),
         region=settings.region,
-        folder=Path.cwd() if folder is None else folder.path,
+        folder=Path.cwd() if source is None else source.folder,
         callback_url=None,
     )
+
+
+def _present(environ: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if value is not None}
 
 
 def _loaded(handlers: Mapping[str, Handler]) -> LoadedApi:
