@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 from httptools import HttpResponseParser
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from bench.callers import COUNT, counter
 from bench.measure import BenchError, cpu_us, rss_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +43,8 @@ async def until(condition: Callable[[], bool]) -> None:
 class Job(Protocol):
     """What one row does to a server. A row's operation is counted in `done`."""
 
-    done: int
+    @property
+    def done(self) -> int: ...
 
     async def open(self) -> dict[str, Any]:
         """Connects; what it returns is reported."""
@@ -412,8 +415,40 @@ class Idle:
         self.check()
 
 
-JOBS: dict[str, type[Messages | Posts | Connects | Idle]] = {
+class Calls:
+    """Calls that a caller makes by itself, as many under way as there would be messages."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.stack = ExitStack()
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    @property
+    def done(self) -> int:
+        count: int = COUNT.unpack(self.count[: COUNT.size])[0]
+        return count
+
+    async def open(self) -> dict[str, Any]:
+        self.count = self.stack.enter_context(counter(self.options.port))
+        self.reader, self.writer = await asyncio.open_connection(HOST, self.options.port)
+        return {}
+
+    def start(self) -> None:
+        under_way = self.options.window * self.options.connections
+        self.writer.write(b"run %d %b\n" % (under_way, message("echo")))
+
+    async def finish(self) -> None:
+        self.writer.write(b"halt\n")
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            answer = await self.reader.readline()
+        if answer != b"done\n":
+            raise BenchError(f"a call failed: {answer.decode().strip()}")
+
+
+JOBS: dict[str, type[Messages | Posts | Connects | Idle | Calls]] = {
     "message": Messages,
+    "calls": Calls,
     "post": Posts,
     "connect": Connects,
     "idle": Idle,

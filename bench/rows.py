@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from bench.measure import BenchError
-from bench.servers import ROOT, Gateway, Reference, Server
+from bench.servers import ROOT, Caller, Gateway, GatewayBefore, Reference, Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,6 +77,25 @@ ROWS = (
         job="message",
         reference=lambda: Reference("websockets-echo"),
         bar=1.5,
+    ),
+    Row(
+        key="http",
+        what="a message to an HTTP_PROXY backend and its reply",
+        beside="an aiohttp client that calls the same backend by itself",
+        unit="µs",
+        job="message",
+        gateway=lambda: GatewayBefore("http"),
+        reference=lambda: Caller("aiohttp"),
+        bar=1.6,
+    ),
+    Row(
+        key="lambda",
+        what="a message to a Lambda function (AWS_PROXY) and its reply",
+        beside="an aioboto3 client that invokes the same function by itself",
+        unit="µs",
+        job="message",
+        gateway=lambda: GatewayBefore("lambda"),
+        reference=lambda: Caller("aioboto3"),
     ),
     Row(
         key="post",
@@ -178,7 +197,8 @@ class Side:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.server)
-            command = [sys.executable, "-m", self.server.generator, self.row.job]
+            command = [sys.executable, "-m", self.server.generator]
+            command += [self.server.job or self.row.job]
             command += ["--port", str(self.server.port), "--pid", str(self.server.pid)]
             command += ["--connections", str(self.connections), "--window", str(self.window)]
             command += ["--sinks"] if self.server.has_connections else []

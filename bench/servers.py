@@ -62,6 +62,7 @@ class Server:
     has_connections = False  # whether a POST arrives as a frame at a WebSocket client
     quiet = False  # whether a log line means that something is wrong
     generator = "bench.load"  # the module that puts it under load
+    job: str | None = None  # what that does, where it is not what the row does
     exit_codes: Collection[int] = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
     def __init__(self) -> None:
@@ -74,6 +75,9 @@ class Server:
     def command(self) -> Sequence[str]:
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        return clean_environment()
+
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -83,7 +87,7 @@ class Server:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, *self.command()],
             cwd=ROOT,
-            env=clean_environment(),
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -170,6 +174,80 @@ class Gateway(Server):
     def command(self) -> Sequence[str]:
         command = ("-m", "wsgateway.cli", "serve", "bench/app")
         return (*command, "--port", str(self.port), "--stage", "dev")
+
+
+class Backed(Server):
+    """A server in front of a backend, which it is told the port of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backend_port = free_port()
+        self._backend: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._backend = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "bench.backend", str(self.backend_port)],
+            cwd=ROOT,
+            env=clean_environment(),
+            process_group=0,
+        )
+        try:
+            return super().__enter__()
+        except BaseException:
+            self._stop_backend()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._stop_backend()
+
+    def _stop_backend(self) -> None:
+        assert self._backend is not None
+        self._backend.terminate()
+        self._backend.wait()
+
+
+class GatewayBefore(Backed, Gateway):
+    """wsgateway with the routes of `bench/backed.yaml`, each of which calls the backend."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__()
+        self.action = action
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+
+    def command(self) -> Sequence[str]:
+        declared = (ROOT / "bench" / "backed.yaml").read_text(encoding="utf-8")
+        file = Path(self._folder.name) / "api.yaml"
+        for name, value in (("PORT", str(self.backend_port)), ("ACTION", self.action)):
+            declared = declared.replace(f"<{name}>", value)
+        file.write_text(declared, encoding="utf-8")
+        return ("-m", "wsgateway.cli", "serve", str(file), "--port", str(self.port))
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment() | {
+            "AWS_ENDPOINT_URL": f"http://{HOST}:{self.backend_port}",
+            "AWS_ACCESS_KEY_ID": "access-key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._folder.cleanup()
+
+
+class Caller(Backed):
+    """One of the clients in `callers.py`."""
+
+    ready_statuses = (200,)
+    quiet = True
+    job = "calls"
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def command(self) -> Sequence[str]:
+        return ("-m", "bench.callers", self.name, str(self.port), str(self.backend_port))
 
 
 class Reference(Server):
