@@ -43,16 +43,22 @@ def served(only: str | None, **stages: Any) -> list[str]:
 def test_without_stages_there_is_one() -> None:
     assert served(None) == ["dev"]
     assert served("prod") == ["prod"]
+    assert served("blue,green") == ["blue", "green"]
 
 
-def test_of_several_stages_one_or_all_are_served() -> None:
+def test_of_several_stages_some_or_all_are_served() -> None:
     assert served(None, dev={}, prod={}) == ["dev", "prod"]
+    assert served("test,dev", dev={}, prod={}, test={}) == ["test", "dev"]
     assert served("prod", dev={}, prod={}) == ["prod"]
 
 
 def test_a_stage_that_is_not_declared() -> None:
     assert faults(lambda: served("prdo", dev={}, prod={})) == [
         "--stage: the stage 'prdo' is not declared; declared are: dev, prod"
+    ]
+    assert faults(lambda: served("a,dev,b", dev={})) == [
+        "--stage: the stage 'a' is not declared; declared are: dev",
+        "--stage: the stage 'b' is not declared; declared are: dev",
     ]
 
 

@@ -128,25 +128,29 @@ def _port_fault(place: str, address: str, error: OSError | ValueError) -> Fault:
 
 
 def stages_to_serve(definition: ApiDefinition, settings: Settings) -> dict[str, StageDefinition]:
-    """Return the stages: all that are declared, or the one that was asked for.
+    """Return the stages: all that are declared, or those that were asked for.
 
     Raises:
-        OperatorFaults: It is not among those declared, or has a name that no stage can have.
+        OperatorFaults: One is not among those declared, or has a name that no stage can have.
     """
-    only = settings.stage
-    if only is None:
+    if settings.stage is None:
         return dict(definition.stages) or {"dev": StageDefinition()}
-    if only in definition.stages:
-        return {only: definition.stages[only]}
-    if definition.stages:
-        problem = f"the stage {only!r} is not declared"
-        remedy = f"declared are: {', '.join(definition.stages)}"
-    else:
+    names = list(dict.fromkeys(settings.stage.split(",")))
+    faults = []
+    for name in names:
+        if definition.stages:
+            if name not in definition.stages:
+                problem = f"the stage {name!r} is not declared"
+                remedy = f"declared are: {', '.join(definition.stages)}"
+                faults.append(Fault(settings.place("stage"), problem, remedy))
+            continue
         try:
-            return {stage_name(only): StageDefinition()}
+            stage_name(name)
         except ValueError as error:
-            problem, remedy = str(error), f"got {only!r}"
-    raise OperatorFaults([Fault(settings.place("stage"), problem, remedy)])
+            faults.append(Fault(settings.place("stage"), str(error), f"got {name!r}"))
+    if faults:
+        raise OperatorFaults(faults)
+    return {name: definition.stages.get(name, StageDefinition()) for name in names}
 
 
 class Gateway:

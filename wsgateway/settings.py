@@ -55,7 +55,8 @@ class Settings(BaseModel):
     )
     stage: str | None = Field(
         None,
-        description="Serve only this stage; without stages in api.yaml, its name (default dev).",
+        description="Serve only these stages, comma-separated; where none is declared, their names "
+        "(default dev).",
     )
     insecure_callbacks: bool = Field(
         default=False, description="Serve @connections off loopback without authentication."

@@ -156,6 +156,27 @@ async def test_a_backend_that_is_not_there(url: str) -> None:
             await a_fault_is_told(running, logs, UNREACHABLE)
 
 
+def close_after_each_answer(backend: RawBackend) -> None:
+    for _ in range(3):
+        with backend.accept() as connection:
+            backend.read(connection)
+            # It says nothing of closing, so the gateway keeps the connection.
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+
+
+async def test_no_message_is_lost_to_a_connection_that_the_backend_has_closed() -> None:
+    with raw_backend(close_after_each_answer) as backend:
+        definition = api(
+            {"backend": http(backend.url, timeoutInMillis=5000)},
+            {"$default": {"target": "backend", **TWO_WAY}},
+        )
+        async with serving({}, definition=definition) as running, running.connect() as client:
+            for number in range(3):
+                await client.send(str(number))
+                assert await client.recv() == "fine"
+    assert backend.requests == [b"0", b"1", b"2"]
+
+
 @pytest.mark.parametrize(
     ("integration", "body"),
     [

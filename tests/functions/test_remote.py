@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import re
+import zipfile
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
-from tests.aws.servers import BARE, KEYS, http, lambda_endpoint
+from tests.aws.servers import BARE, KEYS, http, lambda_endpoint, moto
 from tests.integrations.requests import message
 from tests.listener.raw import eventually
 from wsgateway.arns import parse_function_uri
@@ -23,14 +28,14 @@ from wsgateway.errors import (
 from wsgateway.functions.remote import LambdaFunction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.aws.servers import LambdaEndpoint
     from wsgateway.integrations.client import AioHttpClient
 
     MakeFunction = Callable[[str], LambdaFunction]
 
-__all__ = ["http", "lambda_endpoint"]
+__all__ = ["http", "lambda_endpoint", "moto"]
 
 LONG_S = 10.0
 SHORT_S = 0.2
@@ -289,4 +294,70 @@ async def test_an_endpoint_that_cannot_be_reached(http: AioHttpClient) -> None:
 
     with pytest.raises(BackendUnreachable):
         await invoke(LambdaFunction(parse_function_uri(f"{ARN}echo"), aws))
+    await aws.close()
+
+
+# --- a control plane, and functions that it has made
+
+
+def _zip() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("app.py", "def handler(event, context): ...\n")
+    return packed.getvalue()
+
+
+@contextmanager
+def second_client(name: str, url: str) -> Iterator[Any]:
+    client: Any = boto3.client(
+        name,  # type: ignore[call-overload]
+        region_name="eu-west-1",
+        endpoint_url=url,
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
+    with closing(client):
+        yield client
+
+
+@pytest.mark.slow
+async def test_functions_that_a_control_plane_has_made_are_invoked_by_name_and_alias(
+    moto: str, http: AioHttpClient
+) -> None:
+    """moto runs no code; it answers what it was told to."""
+    told = {"results": ['{"statusCode": 200, "body": "from moto"}'] * 2, "region": "eu-west-1"}
+    for path, body in (
+        ("reset", {}),
+        ("config", {"lambda": {"use_docker": False}}),
+        ("static/lambda-simple/response", told),
+    ):
+        await http.send(
+            "POST",
+            f"{moto}/moto-api/{path}",
+            headers=[],
+            body=json.dumps(body).encode(),
+            timeout_s=LONG_S,
+        )
+    with second_client("iam", moto) as iam:
+        role = iam.create_role(RoleName="lambda", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    with second_client("lambda", moto) as control:
+        control.create_function(
+            FunctionName="made",
+            Runtime="python3.11",
+            Role=role,
+            Handler="app.handler",
+            Code={"ZipFile": _zip()},
+        )
+        version = control.publish_version(FunctionName="made")["Version"]
+        control.create_alias(FunctionName="made", Name="live", FunctionVersion=version)
+    aws = Aws(
+        KEYS | BARE | {"AWS_ENDPOINT_URL": moto},
+        http=http,
+        account_id="123456789012",
+        region="eu-west-1",
+    )
+
+    for name in ("made", "made:live"):
+        function = LambdaFunction(parse_function_uri(ARN + name), aws)
+        assert await invoke(function) == {"statusCode": 200, "body": "from moto"}
     await aws.close()

@@ -229,7 +229,9 @@ class RunningGateway:
             name: The file's, without `.py`.
         """
         if self._source is None:
-            raise TypeError("only a folder or a file has modules, and this gateway serves a dictionary")
+            raise TypeError(
+                "only a folder or a file has modules, and this gateway serves a dictionary"
+            )
         with self.environment():
             return self._source.module(name)
 
