@@ -164,7 +164,7 @@ def test_callbacks_are_not_served_to_everybody(tmp_path: Path, variable: str) ->
     )
 
     assert fault.startswith(f"{variable}: on 0.0.0.0 anyone who reaches the port could post")
-    assert fault.endswith("or accept it with --insecure-callbacks")
+    assert fault.endswith("docs/operating.md tells what each means")
 
 
 def test_a_handler_that_exits_or_ends_threads_is_a_fault(tmp_path: Path) -> None:

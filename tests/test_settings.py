@@ -109,11 +109,11 @@ def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours()
         ),
         (
             ({}, {"WSGATEWAY_ZZZ": "1"}),
-            "WSGATEWAY_ZZZ: there is no setting 'zzz'; see wsgateway serve --help",
+            "WSGATEWAY_ZZZ: there is no setting 'zzz'; docs/configuration.md has all",
         ),
         (
             ({}, {}, "[server]\nport = 1"),
-            "gateway.toml:1: there is no setting 'server'; see wsgateway serve --help",
+            "gateway.toml:1: there is no setting 'server'; docs/configuration.md has all",
         ),
         # Values, wherever they come from.
         (({"port": "x"},), "--port: must be a valid integer; got 'x'"),
@@ -262,7 +262,7 @@ def test_a_key_that_begins_like_another_has_its_own_line() -> None:
 
 _REMEDY = (
     "keep @connections on this machine with --management-port and --management-host 127.0.0.1, "
-    "or accept it with --insecure-callbacks"
+    "or accept it with --insecure-callbacks; docs/operating.md tells what each means"
 )
 
 

@@ -54,6 +54,11 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help=wsgateway.__doc__,
+    epilog=(
+        "Documents: docs/getting-started.md, docs/handlers.md, docs/definition.md, "
+        "docs/callbacks.md, docs/testing.md, docs/configuration.md, docs/operating.md, "
+        "docs/compatibility.md."
+    ),
 )
 
 
@@ -95,6 +100,7 @@ def _more_settings() -> str:
     return "\n".join(lines)
 
 
+_PATH = "Folder of handlers, or definition file."
 _FLAGS = {
     "path",
     "host",
@@ -183,7 +189,7 @@ def serve(
     )
 )
 def validate(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help=_help("path"))],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=_PATH)],
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML file of settings.")
     ] = None,
@@ -209,7 +215,7 @@ def validate(
     )
 )
 def invoke(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help=_help("path"))],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help=_PATH)],
     route: Annotated[str, typer.Argument(metavar="ROUTE", help="Route key, such as $connect.")],
     body: Annotated[str, typer.Option(metavar="TEXT", help="The message.")] = "",
     body_file: Annotated[

@@ -255,7 +255,8 @@ def _conflicts(settings: Settings) -> Iterator[Fault]:
                 f"on {host or 'every address'} anyone who reaches the port could post to "
                 "connections and close them, for @connections has no authentication",
                 "keep @connections on this machine with --management-port and "
-                "--management-host 127.0.0.1, or accept it with --insecure-callbacks",
+                "--management-host 127.0.0.1, or accept it with --insecure-callbacks; docs/operating.md "
+                "tells what each means",
             )
         if own_port and settings.management_port == settings.port != 0:
             yield Fault(place("management_port"), "is the main port", "choose another")
@@ -273,7 +274,7 @@ def _fault(name: str, detail: ErrorDetails, place: str) -> Fault:
     if detail["type"] == "extra_forbidden":
         close = get_close_matches(name, Settings.model_fields, n=1)
         known = _PREFIX + close[0].upper() if close and place.startswith(_PREFIX) else close[:1]
-        remedy = f"did you mean {''.join(known)}?" if close else "see wsgateway serve --help"
+        remedy = f"did you mean {''.join(known)}?" if close else "docs/configuration.md has all"
         return Fault(place, f"there is no setting {name!r}", remedy)
     # pydantic says: Input should be a valid integer, unable to parse string as an integer
     problem = re.sub(r"^\w+ should ", "must ", detail["msg"]).partition(", unable")[0]
