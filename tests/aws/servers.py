@@ -17,7 +17,6 @@ from wsgateway.integrations.client import AioHttpClient
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 10.0
 MEBIBYTE = 1024 * 1024
 
@@ -33,8 +32,7 @@ class LambdaEndpoint:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.aws.lambda_endpoint"],
-            cwd=ROOT,
+            [sys.executable, Path(__file__).with_name("lambda_endpoint.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
