@@ -22,10 +22,6 @@ from wsgateway.vtl import (
 )
 
 MESSAGE_SIZE_MAX = 128 * 1024
-# None takes longer than 0.2 s on an idle machine; the rest is for those that are not.
-RENDER_TIME_MAX_S = 0.5
-# Templates are compiled when they are deployed.
-COMPILE_TIME_MAX_S = 1.0
 MEMORY_MAX = 48 * 1024 * 1024
 
 STEPS = "more than 200000 steps"

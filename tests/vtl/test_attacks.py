@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,7 @@ import pytest
 from tests.vtl.attacks import (
     ATTACKS,
     BOUNDED,
-    COMPILE_TIME_MAX_S,
     MEMORY_MAX,
-    RENDER_TIME_MAX_S,
     Attack,
     outcome,
 )
@@ -35,13 +34,20 @@ def test_an_attack_is_refused_or_bounded(attack: Attack) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-def test_attacks_take_neither_time_nor_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    """Measured in a process of its own, since what others have cached counts too."""
+def test_what_attacks_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured in a process of its own, since what others have cached counts too.
+
+    Memory is asserted. Time is printed, for the machine may be busy; what bounds it is counted in
+    steps, and asserted above.
+    """
+    # Measuring coverage would be most of what is measured.
+    environ = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     finished = subprocess.run(
         [sys.executable, Path(__file__).with_name("attacks.py")],
         check=True,
         capture_output=True,
         text=True,
+        env=environ,
     )
 
     costs = [json.loads(line) for line in finished.stdout.splitlines()]
@@ -52,9 +58,7 @@ def test_attacks_take_neither_time_nor_memory(capsys: pytest.CaptureFixture[str]
                 f"{compiling * 1e3:6.1f} ms {rendering * 1e3:6.1f} ms {memory / 1e6:6.1f} MB  {name}"
             )
     assert [name for name, *_ in costs] == [attack.name for attack in ATTACKS]
-    for name, compiling, rendering, memory in costs:
-        assert compiling < COMPILE_TIME_MAX_S, name
-        assert rendering < RENDER_TIME_MAX_S, name
+    for name, _, _, memory in costs:
         assert memory < MEMORY_MAX, name
 
 
