@@ -15,7 +15,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /build
 
 # What the gateway needs, in a layer that changes only with these two files. From wheels alone, so
-# that nothing is compiled here. uvloop and others ship their debug symbols: 23 MB of 102.
+# that nothing is compiled here. uvloop and others ship their debug symbols: 23 MB of 106.
 COPY constraints.txt pyproject.toml ./
 RUN python -c "import tomllib; \
 project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -39,7 +39,7 @@ COPY --from=build /package /usr/local
 
 # What installs packages is of no use to who runs the gateway; docs/docker.md adds some without it.
 # The base image has no compiled standard library and the user below may not write one, so the first
-# run is here: it halves the CPU of every start, and takes three quarters from every health check.
+# run is here: it halves the CPU of every start, and takes two thirds from every health check.
 RUN python -B -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && wsgateway --version
 

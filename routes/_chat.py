@@ -37,6 +37,8 @@ _TOKEN_SIZE_MAX = 64
 _SAID_SIZE_MAX = 64 * 1024
 _POSTS_MAX = 16
 
+# One for all calls of handlers: each thread has a connection in the client's pool.
+_POSTERS = ThreadPoolExecutor(_POSTS_MAX)
 _MAKING_A_CLIENT = Lock()
 
 OK = {"statusCode": 200}
@@ -265,8 +267,7 @@ def _post_all(event: Event, posts: list[tuple[str, Message]]) -> Iterable[str]:
     if len(posts) <= 1:
         outcomes = [post_once(url, *post) for post in posts]
     else:
-        with ThreadPoolExecutor(min(_POSTS_MAX, len(posts))) as threads:
-            outcomes = list(threads.map(lambda post: post_once(url, *post), posts))
+        outcomes = list(_POSTERS.map(lambda post: post_once(url, *post), posts))
     return [
         connection_id
         for (connection_id, _), there in zip(posts, outcomes, strict=True)
