@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench bench-quick bench-peers autobahn docs constraints clean
+.PHONY: help run test test-cluster soak lint format bench bench-quick bench-peers autobahn docs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,9 +30,16 @@ run: $(VENV)/.installed ## Start the gateway with the example application (ARGS=
 test: lint ## Run lint, types and tests with coverage (ARGS="-k handshake" runs some)
 	rm -f .coverage .coverage.*
 	PYTHONSAFEPATH=1 $(TEST_VENV)/bin/coverage run -m pytest \
-		--numprocesses=$(WORKERS) --hypothesis-profile=ci $(ARGS)
+		--numprocesses=$(WORKERS) --hypothesis-profile=ci --ignore=tests/cluster $(ARGS)
 	$(TEST_VENV)/bin/coverage combine --quiet
 	$(TEST_VENV)/bin/coverage report $(if $(ARGS),--fail-under=0)
+
+# One after the other: leases of a second, and other tests on the same cores, do not go together.
+test-cluster: $(TEST_VENV)/.installed ## Run the tests of several nodes with real Valkey servers
+	PYTHONSAFEPATH=1 $(TEST_VENV)/bin/python -m pytest tests/cluster $(ARGS)
+
+soak: $(TEST_VENV)/.installed ## Three nodes, thousands of clients, a fault every 20 s (ARGS="--minutes 2")
+	$(TEST_VENV)/bin/python -m bench.soak $(ARGS)
 
 lint: $(TEST_VENV)/.installed ## Run ruff, mypy, import-linter and hadolint
 	$(TEST_VENV)/bin/ruff check .

@@ -38,7 +38,7 @@ def positive(text: str) -> float:
 
 def epilog() -> str:
     lines = ["rows, and what each is measured beside:"]
-    lines += [f"  {row.key:9}{row.what}\n{'':11}{row.beside}" for row in ROWS]
+    lines += [f"  {row.key:16}{row.what}\n{'':18}{row.beside}" for row in ROWS]
     lines += [
         "",
         "Exit code: 0 when every row was measured, whether or not it met its bar, and every server",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -188,6 +189,7 @@ class Poster(asyncio.Protocol):
         self.request = request
         self.parser = HttpResponseParser(self)
         self.waiting = False
+        self.begun_at = 0.0
         self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -201,6 +203,7 @@ class Poster(asyncio.Protocol):
 
     def post(self) -> None:
         self.waiting = True
+        self.begun_at = time.perf_counter()
         self.transport.write(self.request)
 
     def on_body(self, body: bytes) -> None:
@@ -212,6 +215,7 @@ class Poster(asyncio.Protocol):
             self.job.fault = f"POST was answered {status} {self.body[:200]!r}"
             return
         self.job.done += 1
+        self.job.latencies.append(time.perf_counter() - self.begun_at)
         if self.job.running:
             self.post()
 
@@ -226,6 +230,7 @@ class Posts:
         self.running = False
         self.fault: str | None = None
         self.body = message("post")
+        self.latencies = array("d")  # in seconds, of the posts of this round
         self.sinks: list[Sink] = []
         self.posters: list[Poster] = []
 
@@ -235,7 +240,8 @@ class Posts:
             # Without WebSockets, an id of the same shape.
             connection_id = f"AAAAAAAAAAACA{n:02}="
             if self.options.sinks:
-                self.sinks.append(sink := await connect(port, Sink(self)))
+                sink_port = self.options.sink_port or port
+                self.sinks.append(sink := await connect(sink_port, Sink(self)))
                 connection_id = await sink.ask("whoami")
             head = (
                 f"POST /dev/@connections/{quote(connection_id, safe='')} HTTP/1.1\r\n"
@@ -249,6 +255,7 @@ class Posts:
 
     def start(self) -> None:
         self.running = True
+        del self.latencies[:]
         for poster in self.posters:
             poster.post()
 

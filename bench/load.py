@@ -17,7 +17,7 @@ from typing import Any
 
 import uvloop
 
-from bench.jobs import JOBS, Job
+from bench.jobs import JOBS, Job, Posts
 from bench.measure import BenchError, cores, cpu_us, delay_us, raise_file_limit
 
 
@@ -41,7 +41,15 @@ async def run(job: Job, server: int, seconds: float) -> dict[str, Any]:
     window = {"operations": job.done - done, "seconds": time.perf_counter() - begun_at}
     window |= {name: value - before[name] for name, value in times(server).items()}
     await job.finish()
-    return window
+    return window | latencies(job)
+
+
+def latencies(job: Job) -> dict[str, float]:
+    """How long a post took: half of them at most, and all but one in a hundred."""
+    taken = sorted(job.latencies) if isinstance(job, Posts) else []
+    if not taken:
+        return {}
+    return {f"latency_p{p}_us": taken[len(taken) * p // 100] * 1e6 for p in (50, 99)}
 
 
 async def serve(options: argparse.Namespace) -> None:
@@ -70,6 +78,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--window", type=int, default=1, help="messages under way per connection")
     parser.add_argument("--sinks", action="store_true", help="posts go to WebSocket connections")
+    parser.add_argument("--sink-port", type=int, help="of their server, if it is another one")
     options = parser.parse_args()
     raise_file_limit()
     os.sched_setaffinity(0, {cores()[1]})

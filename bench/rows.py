@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from bench.measure import BenchError
-from bench.servers import ROOT, Caller, Gateway, GatewayBefore, Reference, Server
+from bench.servers import (
+    ROOT,
+    Caller,
+    Gateway,
+    GatewayBefore,
+    GatewaysOnRedis,
+    Reference,
+    Server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -134,6 +142,36 @@ ROWS = (
         reference=lambda: Reference("websockets-echo"),
         bar=1.5,
     ),
+    Row(
+        key="remote",
+        what="POST @connections to a connection of another node, both nodes and Redis",
+        beside="the same to a connection of this node, and Redis",
+        unit="µs",
+        job="post",
+        gateway=lambda: GatewaysOnRedis(2),
+        reference=lambda: GatewaysOnRedis(1),
+        bar=6.0,
+    ),
+    Row(
+        key="connect-redis",
+        what="connect, $connect, close, $disconnect with the registry in Redis, and Redis",
+        beside="the same with the registry in memory",
+        unit="µs",
+        job="connect",
+        gateway=lambda: GatewaysOnRedis(1),
+        reference=Gateway,
+        bar=1.5,
+    ),
+    Row(
+        key="message-workers",
+        what="a message to an async in-process handler and its reply, two workers, and Redis",
+        beside="the same with one worker, and Redis",
+        unit="µs",
+        job="message",
+        gateway=lambda: GatewaysOnRedis(1, workers=2),
+        reference=lambda: GatewaysOnRedis(1),
+        bar=1.1,
+    ),
 )
 
 
@@ -146,7 +184,7 @@ class Round:
 
     def share(self, name: str) -> float:
         """What part of the round's time a time was: 1.0 is a whole core."""
-        return self.raw[name] / self.raw["seconds"] / 1e6
+        return self.raw.get(name, 0.0) / self.raw["seconds"] / 1e6
 
 
 @dataclass(slots=True)
@@ -202,6 +240,8 @@ class Side:
             command += ["--port", str(self.server.port), "--pid", str(self.server.pid)]
             command += ["--connections", str(self.connections), "--window", str(self.window)]
             command += ["--sinks"] if self.server.has_connections else []
+            if self.server.sink_port is not None:
+                command += ["--sink-port", str(self.server.sink_port)]
             self._load = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=ROOT,
@@ -245,6 +285,9 @@ class Side:
         if "error" in answer:
             raise BenchError(f"{self.server.name}: {answer['error']}{self.server.last_words()}")
         self.server.trim_log()
+        if self.server.is_crowd and "server_delay_us" in answer:
+            # Most of it is its own processes', and says nothing about others.
+            answer["crowd_delay_us"] = answer.pop("server_delay_us")
         return {name: float(value) for name, value in answer.items()}
 
     def ask(self, command: str) -> dict[str, float]:
@@ -272,7 +315,7 @@ def measure(
                 result.error = str(error)
     for result in results.values():
         if not result.error:
-            result.notes += doubts(result, plan)
+            result.notes += latencies(result) + doubts(result, plan)
     return list(results.values())
 
 
@@ -329,6 +372,19 @@ def read_idle(row: Row, opened: dict[str, float], watched: dict[str, float]) -> 
     return Round(value, raw)
 
 
+def latencies(result: Result) -> list[str]:
+    """How long posts took, under the load that fills the server's core."""
+    found = []
+    for name, rounds in (("gateway", result.gateway), ("reference", result.reference)):
+        if all("latency_p50_us" in r.raw for r in rounds):
+            half, most = (
+                statistics.median(r.raw[f"latency_p{p}_us"] for r in rounds) / 1000
+                for p in (50, 99)
+            )
+            found.append(f"posts to the {name} took {half:.2f} ms (p50) and {most:.2f} ms (p99)")
+    return found
+
+
 def doubts(result: Result, plan: Plan) -> list[str]:
     """What speaks against the figures: a generator that was too slow, a machine that was busy."""
     found = []
@@ -350,9 +406,10 @@ def doubts(result: Result, plan: Plan) -> list[str]:
                 f"the load generator was the bottleneck for the {name}: it used {load:.0%} of its "
                 f"core, the server {server:.0%}"
             )
-        if max(load_delay, server_delay) > DISTURBED:
+        delays = ((name, server_delay), ("load generator", load_delay))
+        kept = [f"the {who} for {delay:.0%}" for who, delay in delays if delay > DISTURBED]
+        if kept:
             found.append(
-                f"other processes kept the {name} from its core for {server_delay:.0%} of the time"
-                f" and the load generator for {load_delay:.0%}"
+                f"other processes kept {' and '.join(kept)} of the time from its core ({name})"
             )
     return found

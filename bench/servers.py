@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import json
 import os
 import re
 import signal
@@ -63,6 +64,8 @@ class Server:
     quiet = False  # whether a log line means that something is wrong
     generator = "bench.load"  # the module that puts it under load
     job: str | None = None  # what that does, where it is not what the row does
+    is_crowd = False  # whether several processes share its core, and wait for each other
+    sink_port: int | None = None  # where posts arrive, if not at the server that is posted to
     exit_codes: Collection[int] = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
     def __init__(self) -> None:
@@ -97,8 +100,7 @@ class Server:
         try:
             self._wait_until_ready()
         except BaseException:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
             raise
         return self
 
@@ -108,13 +110,17 @@ class Server:
         try:
             code = self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._kill()
             self.fault = f"{self.name} did not stop within {STOP_TIMEOUT_S:g} s of SIGTERM"
         else:
             if code not in self.exit_codes:
                 self.fault = f"{self.name} ended with {code}{self.last_words()}"
         self._log.close()
+
+    def _kill(self) -> None:
+        assert self._process is not None
+        os.killpg(self.pid, signal.SIGKILL)  # its children too
+        self._process.wait()
 
     def trim_log(self) -> None:
         """Drops what was logged so far: a log line per message fills a disk between two rounds.
@@ -174,6 +180,42 @@ class Gateway(Server):
     def command(self) -> Sequence[str]:
         command = ("-m", "wsgateway.cli", "serve", "bench/app")
         return (*command, "--port", str(self.port), "--stage", "dev")
+
+
+class GatewaysOnRedis(Gateway):
+    """Nodes that share a Redis: the port is the first one's, posts arrive at the last one's."""
+
+    is_crowd = True
+
+    def __init__(self, count: int, workers: int = 1) -> None:
+        super().__init__()
+        self.name = f"gateway ({count} x {workers} on Redis)"
+        self.workers = workers
+        self.ports = [self.port, *(free_port() for _ in range(1, count))]
+        self.sink_port = self.ports[-1]
+
+    def command(self) -> Sequence[str]:
+        return ("-m", "bench.redis", "--workers", str(self.workers), *map(str, self.ports))
+
+    def _wait_until_ready(self) -> None:
+        super()._wait_until_ready()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all(map(self._is_reachable, self.ports)):
+            self.check()
+            if time.monotonic() > deadline:
+                raise BenchError(f"the nodes do not reach each other{self.last_words()}")
+            time.sleep(0.05)
+
+    def _is_reachable(self, port: int) -> bool:
+        """Whether what is posted elsewhere reaches this node."""
+        try:
+            probe = http.client.HTTPConnection(HOST, port, timeout=1)
+            probe.request("GET", self.ready_path)
+            health = json.loads(probe.getresponse().read())
+            probe.close()
+        except (OSError, http.client.HTTPException):
+            return False
+        return bool(health.get("redis") == "reachable")
 
 
 class Backed(Server):

@@ -22,6 +22,9 @@ _FLAGS = frozenset(
         "management_port",
         "management_host",
         "insecure_callbacks",
+        "redis",
+        "redis_wait",
+        "workers",
         "reload",
     }
 )

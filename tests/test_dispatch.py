@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,7 @@ from wsgateway.errors import (
     InvokeRefused,
     LimitExceeded,
     MalformedResponse,
+    Unavailable,
 )
 from wsgateway.events import ConnectRequest, DisconnectRequest, MessageRequest
 from wsgateway.stage import Stage
@@ -86,6 +88,27 @@ class FakeIntegration:
         return self.answer
 
 
+class Registry(MemoryRegistry):
+    """A registry that may have lost contact.
+
+    Attributes:
+        takes: What it says before it is asked to.
+        refuses: What it does then.
+    """
+
+    takes = True
+    refuses = False
+
+    @property
+    def is_accepting(self) -> bool:
+        return self.takes
+
+    async def add(self, entry: ConnectionEntry) -> None:
+        if self.refuses:
+            raise Unavailable
+        await super().add(entry)
+
+
 class Bench:
     """A dispatcher with a stage `dev` whose routes are fakes; `echo` is two-way."""
 
@@ -93,7 +116,7 @@ class Bench:
         self.clock = ManualClock()
         self.integrations = {key: FakeIntegration(answer) for key in routes or ROUTES}
         self.metrics = Metrics("abcde12345")
-        self.registry = MemoryRegistry()
+        self.registry = Registry()
         self.open: set[ConnectionKey] = set()
         self.connection = FakeConnection(ENTRY)
         self._lines = io.BytesIO()
@@ -207,7 +230,7 @@ async def test_an_accepted_connection_is_recorded_with_all_its_disconnect_needs(
         user_agent="client/1.0",
     )
     assert owner_tag(entry.key.connection_id) == b"\x01\x02\x03"
-    assert await bench.registry.claim(entry.key, "")
+    assert await bench.registry.claim(entry.key, "", 1000, "")
 
 
 @pytest.mark.parametrize("code", [300, 301, 304, 400, 401, 403, 500, 501, 599])
@@ -312,7 +335,7 @@ async def test_the_request_of_connect() -> None:
     meanwhile: list[bool] = []
 
     async def not_yet_recorded(request: RouteRequest) -> None:
-        meanwhile.append(await bench.registry.claim(request.entry.key, ""))
+        meanwhile.append(await bench.registry.claim(request.entry.key, "", 1000, ""))
 
     bench.integrations["$connect"].meanwhile = not_yet_recorded
     await bench.connect("/dev/?room=a")
@@ -701,3 +724,80 @@ async def test_a_long_fault_is_told_in_short() -> None:
 
     [line] = bench.lines()
     assert line["error"] == "x" * 1024
+
+
+# --- among other nodes
+
+
+async def test_a_disconnect_is_recorded_before_it_is_delivered_and_forgotten_after() -> None:
+    bench = Bench()
+    await bench.registry.add(ENTRY)
+    meanwhile: list[int] = []
+
+    async def look(_: RouteRequest) -> None:
+        meanwhile.append(len(bench.registry))
+
+    bench.integrations["$disconnect"].meanwhile = look
+    await bench.dispatcher.disconnect(ENTRY, 1000, "")
+
+    assert meanwhile == [1]
+    assert len(bench.registry) == 0
+
+
+async def test_the_disconnect_of_a_gone_nodes_connection_has_the_request_id_it_was_given() -> None:
+    bench = Bench()
+
+    for _ in range(2):
+        await bench.dispatcher.orphaned(ENTRY, "EBESExQVFhcFGBk=", 1006, "")
+
+    requests = bench.integrations["$disconnect"].requests
+    assert [request.request_id for request in requests] == ["EBESExQVFhcFGBk="] * 2
+    assert [line["request_id"] for line in bench.lines()] == ["EBESExQVFhcFGBk="] * 2
+
+
+async def test_the_stage_of_a_gone_nodes_connection_may_be_unknown_here() -> None:
+    bench = Bench()
+    entry = replace(ENTRY, key=ENTRY.key._replace(stage="other"))
+
+    await bench.dispatcher.orphaned(entry, "EBESExQVFhcFGBk=", 1006, "")
+
+    assert [line["stage"] for line in bench.lines()] == ["other"]
+
+
+UNAVAILABLE = (503, "ServiceUnavailableException")
+
+
+async def test_without_a_tag_nobody_is_let_in() -> None:
+    bench = Bench()
+    bench.dispatcher.tag = None
+
+    verdict = await bench.connect()
+
+    assert isinstance(verdict, Rejected)
+    assert (verdict.status, verdict.error_type) == UNAVAILABLE
+    assert bench.integrations["$connect"].requests == []
+
+
+async def test_a_registry_that_takes_nobody_is_asked_before_connect_runs() -> None:
+    bench = Bench()
+    bench.registry.takes = False
+
+    verdict = await bench.connect()
+
+    assert isinstance(verdict, Rejected)
+    assert (verdict.status, verdict.error_type) == UNAVAILABLE
+    assert bench.integrations["$connect"].requests == []
+
+
+async def test_a_connection_that_cannot_be_recorded_is_refused_and_its_end_is_told() -> None:
+    bench = Bench()
+    bench.registry.refuses = True
+
+    verdict = await bench.connect()
+
+    assert isinstance(verdict, Rejected)
+    assert (verdict.status, verdict.error_type) == UNAVAILABLE
+    assert len(bench.integrations["$connect"].requests) == 1
+    [request] = bench.integrations["$disconnect"].requests
+    assert isinstance(request, DisconnectRequest)
+    assert (request.status_code, request.reason) == (1006, "")

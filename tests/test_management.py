@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.fakes import ManualClock
 from wsgateway.connection import ConnectionKey
 from wsgateway.connection_id import owner_tag
 from wsgateway.contracts import ConnectionInfo
-from wsgateway.errors import Gone, LimitExceeded
+from wsgateway.errors import DeliveryFailed, Gone, LimitExceeded
 from wsgateway.management import Management
 from wsgateway.telemetry.access_log import AccessLog
 from wsgateway.telemetry.metrics import Metrics
@@ -525,3 +526,23 @@ async def test_the_lines() -> None:
             "error": "Forbidden",
         },
     ]
+
+
+async def test_what_another_node_did_not_get_is_500_and_a_line_that_says_so() -> None:
+    class Unanswered(DeliveryFailed):
+        may_duplicate = True
+
+    bench = Bench()
+    bench.callbacks.refusal = Unanswered("nobody answered")
+
+    with capture_logs() as logs:
+        response = await bench.request("POST", PATH, b"hi")
+
+    assert response is not None
+    assert response.told == (
+        500,
+        "InternalServerErrorException",
+        b'{"message":"Internal server error"}',
+    )
+    [line] = logs
+    assert (line["event"], line["may_duplicate"]) == ("not delivered", True)

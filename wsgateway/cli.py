@@ -24,8 +24,16 @@ import wsgateway
 from wsgateway.backends import check_ca_file
 from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.functions.environment import handler_environment
-from wsgateway.gateway import Gateway, bind_ports, callback_url, stages_to_serve, tls_context
+from wsgateway.gateway import (
+    Gateway,
+    bind_ports,
+    callback_url,
+    check_redis,
+    stages_to_serve,
+    tls_context,
+)
 from wsgateway.invocation import invoke_route
+from wsgateway.listing_command import connections
 from wsgateway.loaders.faults import collecting
 from wsgateway.loaders.file import open_source
 from wsgateway.loaders.summary import summary
@@ -34,11 +42,12 @@ from wsgateway.settings import Settings, load_settings
 from wsgateway.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import FrameType
 
     from wsgateway.gateway import Ports
     from wsgateway.loaders.source import ApiSource, LoadedApi
+    from wsgateway.workers import Worker
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -60,6 +69,9 @@ app = typer.Typer(
         "docs/compatibility.md."
     ),
 )
+
+
+app.add_typer(connections, name="connections")
 
 
 def main() -> None:
@@ -109,7 +121,10 @@ _FLAGS = {
     "management_port",
     "management_host",
     "insecure_callbacks",
+    "redis",
+    "redis_wait",
     "reload",
+    "workers",
 }
 
 
@@ -136,6 +151,11 @@ _FLAGS = {
         over variables, variables over the file. What is wrong with settings or handlers is listed,
         all at once, and ends with exit code 2.
 
+        With --workers N that many processes share the port, each a node of its own; they need a
+        Redis. One that dies is started again. The metrics of a shared port are those of one worker,
+        another one each time: with --management-port 9090 the first has 9090 to itself, the second
+        9091, and so on. Each has its own health there too; on the shared port one of them answers.
+
         SIGTERM and SIGINT drain: health says 503, connections are closed with 1001, work in flight
         is finished, and the exit code is 0. A second signal cuts the waiting short.
         """
@@ -156,7 +176,12 @@ def serve(
     insecure_callbacks: Annotated[
         bool | None, typer.Option("--insecure-callbacks", help=_help("insecure_callbacks"))
     ] = None,
+    redis: Annotated[str | None, typer.Option(metavar="URL", help=_help("redis"))] = None,
+    redis_wait: Annotated[
+        bool | None, typer.Option("--redis-wait", help=_help("redis_wait"))
+    ] = None,
     reload: Annotated[bool | None, typer.Option("--reload", help=_help("reload"))] = None,
+    workers: Annotated[str | None, typer.Option(metavar="N", help=_help("workers"))] = None,
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML file of settings.")
     ] = None,
@@ -169,14 +194,15 @@ def serve(
         level=logging.getLevelNamesMapping()[merged.log_level.upper()],
     )
     environ = dict(os.environ)
-    served = _prepare(merged, faults)
+    worker = _fork_workers(merged, faults) if merged.workers > 1 and not faults else None
+    served = _prepare(merged, faults, None if worker is None else worker.ports)
     if served is None:
-        _give_up(faults)
+        _give_up(faults, worker)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(merged, *served, environ))
+            runner.run(_serve(merged, *served, environ, worker))
     except OperatorFaults as error:
-        _give_up(error.faults)
+        _give_up(error.faults, worker)
 
 
 @app.command(
@@ -281,23 +307,61 @@ def _loaded_for_a_command(
     return settings, api
 
 
-def _give_up(faults: Iterable[Fault]) -> NoReturn:
-    for fault in dict.fromkeys(faults):
+def _give_up(faults: Iterable[Fault], worker: Worker | None = None) -> NoReturn:
+    """End with faults, which of all workers' the supervisor prints once."""
+    told = list(dict.fromkeys(faults))
+    if worker is not None:
+        worker.give_up(told)
+        raise typer.Exit(OPERATOR_FAULT)
+    for fault in told:
         print(fault, file=sys.stderr)
     raise typer.Exit(OPERATOR_FAULT)
 
 
-def _prepare(settings: Settings, faults: list[Fault]) -> tuple[ApiSource, LoadedApi, Ports] | None:
+def _fork_workers(settings: Settings, faults: list[Fault]) -> Worker | None:
+    """Become the supervisor of workers, until their end.
+
+    Args:
+        settings: Without faults.
+        faults: Those of the ports are added.
+
+    Returns:
+        In each worker its part. None if there are faults.
+    """
+    # It brings Redis' client, which a single node may not need.
+    from wsgateway.workers import Supervisor, Worker, reserve_ports  # noqa: PLC0415
+
+    try:
+        ports = reserve_ports(settings)
+    except OperatorFaults as error:
+        faults += error.faults
+        return None
+
+    def on_ready(urls: Sequence[str]) -> None:
+        print(_ready_at(urls), flush=True)
+
+    try:
+        outcome = Supervisor(settings.workers, ports, on_ready=on_ready).run()
+    except OperatorFaults as error:
+        _give_up(error.faults)
+    if isinstance(outcome, Worker):
+        return outcome
+    raise typer.Exit(outcome)
+
+
+def _prepare(
+    settings: Settings, faults: list[Fault], ports: Ports | None
+) -> tuple[ApiSource, LoadedApi, Ports] | None:
     """Do all that can go wrong, so that every fault is told at once.
 
     Args:
         settings: With defaults for those at fault, which are not tried.
         faults: Of the settings; those found here are added.
+        ports: Those of a worker, which are bound already.
 
     Returns:
         None if there are faults.
     """
-    ports: Ports | None = None
     source: ApiSource | None = None
     api: LoadedApi | None = None
     url = settings.callback_url
@@ -305,7 +369,10 @@ def _prepare(settings: Settings, faults: list[Fault]) -> tuple[ApiSource, Loaded
         tls_context(settings)
     with collecting(faults):
         check_ca_file(settings)
-    if not settings.at_fault & {"host", "port", "management_host", "management_port"}:
+    with collecting(faults):
+        check_redis(settings)
+    of_ports = {"host", "port", "management_host", "management_port"}
+    if ports is None and not settings.at_fault & of_ports:
         with collecting(faults):
             ports = bind_ports(settings)
     if "path" not in settings.at_fault:
@@ -338,6 +405,7 @@ async def _serve(
     api: LoadedApi,
     ports: Ports,
     environ: Mapping[str, str],
+    worker: Worker | None,
 ) -> None:
     """Serve until a signal; `environ` is as it was before handlers got their variables."""
     gateway = Gateway(
@@ -351,7 +419,10 @@ async def _serve(
     )
     stopping = asyncio.Event()
     _stop_at_signals(stopping, gateway)
-    await gateway.start()
+    if worker is not None:
+        _stop_at_orders(worker, stopping, gateway)
+    if not await _start(gateway, stopping):
+        return
     watching: asyncio.Task[None] | None = None
     if settings.reload:
         watching = asyncio.create_task(_reload(source, gateway, stopping))
@@ -361,12 +432,29 @@ async def _serve(
     # What lives as long as the process need not be visited by each collection.
     gc.collect()
     gc.freeze()
-    print(_ready_line(gateway), flush=True)
+    if worker is None:
+        print(_ready_line(gateway), flush=True)
+    else:
+        worker.ready(_urls(gateway))
     await stopping.wait()
     await gateway.stop()
     _end_within(_END_TIMEOUT_S)
     if watching is not None:
         await watching
+
+
+async def _start(gateway: Gateway, stopping: asyncio.Event) -> bool:
+    """Start the gateway; False when it was to stop before it had, as while it waits for Redis."""
+    starting = asyncio.create_task(gateway.start())
+    stopped = asyncio.create_task(stopping.wait())
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+    starting.result()
+    return True
 
 
 def _stop_at_signals(stopping: asyncio.Event, gateway: Gateway) -> None:
@@ -390,6 +478,22 @@ def _stop_at_signals(stopping: asyncio.Event, gateway: Gateway) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
+def _stop_at_orders(worker: Worker, stopping: asyncio.Event, gateway: Gateway) -> None:
+    """Do the same when the supervisor says so, and drain when it is gone.
+
+    Orders are counted apart from signals: one of each is no second one.
+    """
+    numbers = itertools.count(1)
+
+    def stop() -> None:
+        stopping.set()
+        if next(numbers) > 1:
+            gateway.hurry()
+            _end_within(_HURRY_TIMEOUT_S)
+
+    worker.follow(asyncio.get_running_loop(), stop, stopping.set)
+
+
 def _end_within(seconds: float) -> None:
     """End the process by then, also if threads or tasks of handlers do not.
 
@@ -410,7 +514,7 @@ def _end_within(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def _ready_line(gateway: Gateway) -> str:
+def _urls(gateway: Gateway) -> list[str]:
     urls = [
         *gateway.websocket_urls,
         *(f"{url}/@connections/ID" for url in gateway.callback_urls),
@@ -418,6 +522,14 @@ def _ready_line(gateway: Gateway) -> str:
     ]
     if gateway.page_url is not None:
         urls.append(gateway.page_url)
+    return urls
+
+
+def _ready_line(gateway: Gateway) -> str:
+    return _ready_at(_urls(gateway))
+
+
+def _ready_at(urls: Iterable[str]) -> str:
     return "wsgateway is ready: " + "  ".join(urls)
 
 

@@ -147,16 +147,31 @@ class Connection(Protocol):
 class Registry(Protocol):
     """Who owns which connection, and what a `$disconnect` of it would say."""
 
-    async def add(self, entry: ConnectionEntry) -> None:
-        """Record an accepted connection before the client hears of it."""
+    @property
+    def is_accepting(self) -> bool:
+        """Whether `add` would take a connection now."""
         ...
 
-    async def claim(self, key: ConnectionKey, request_id: str) -> bool:
-        """Take a connection out, to deliver its `$disconnect` under this request id.
+    async def add(self, entry: ConnectionEntry) -> None:
+        """Record an accepted connection before the client hears of it.
+
+        Raises:
+            RequestRefused: It cannot be recorded.
+        """
+        ...
+
+    async def claim(self, key: ConnectionKey, request_id: str, code: int, reason: str) -> bool:
+        """Record the one `$disconnect` that a connection gets, before it is delivered.
+
+        Should this node end before `finish`, another delivers it, with the same request id.
 
         Returns:
-            False when it has been taken before: its outcome is recorded already.
+            False when there is one already: its outcome is recorded.
         """
+        ...
+
+    async def finish(self, key: ConnectionKey) -> None:
+        """Forget a connection whose `$disconnect` has been delivered."""
         ...
 
 

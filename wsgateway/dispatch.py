@@ -27,6 +27,7 @@ from wsgateway.errors import (
     MalformedResponse,
     MissingParameters,
     RequestRefused,
+    Unavailable,
 )
 from wsgateway.events import (
     ConnectRequest,
@@ -52,6 +53,8 @@ log = structlog.stdlib.get_logger(__name__)
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*", re.ASCII)
 # As CloudWatch has it for entries of an execution log.
 _ERROR_SIZE_MAX = 1024
+# RFC 6455, 7.4.1: the connection ended without a close frame.
+_ABNORMAL_CLOSURE = 1006
 
 
 class Dispatcher:
@@ -59,20 +62,23 @@ class Dispatcher:
 
     Args:
         api_id: The API's id, in every key and event.
-        tag: This node's, in every connection id it gives.
+        tag: This node's, in every connection id it gives; None until it has one.
         stages: The live stages by name.
         open_here: Tells whether a key belongs to an open connection of this node.
         registry: Where accepted connections are recorded.
         clock: The time of events and latencies.
         entropy: Returns that many random bytes.
         disconnect_concurrency_max: `$disconnect` calls at once.
+
+    Attributes:
+        tag: Another one when others have given this node up.
     """
 
     def __init__(
         self,
         *,
         api_id: str,
-        tag: bytes,
+        tag: bytes | None,
         stages: Mapping[str, Stage],
         open_here: Callable[[ConnectionKey], bool],
         registry: Registry,
@@ -83,7 +89,7 @@ class Dispatcher:
         disconnect_concurrency_max: int,
     ) -> None:
         self._api_id = api_id
-        self._tag = tag
+        self.tag = tag
         self._stages = stages
         self._open_here = open_here
         self._registry = registry
@@ -100,6 +106,8 @@ class Dispatcher:
         stage = self._stages.get(stage_name)
         if stage is None or rest:
             return self._refuse(Forbidden(), handshake)
+        if self.tag is None or not self._registry.is_accepting:
+            return self._refuse(Unavailable(), handshake)
         entry = self._new_entry(stage_name, handshake)
         request_id = new_request_id(self._entropy(ENTROPY_SIZE))
         verdict: Accepted | Rejected = Accepted(entry, None)
@@ -129,7 +137,17 @@ class Dispatcher:
                 verdict = _verdict(entry, outcome, request_id)
                 error = _told(outcome)
         if isinstance(verdict, Accepted):
-            await self._registry.add(entry)
+            try:
+                await self._registry.add(entry)
+            except RequestRefused as refusal:
+                # `$connect` has let it in, so its end is told.
+                await self._run_disconnect(
+                    entry,
+                    new_request_id(self._entropy(ENTROPY_SIZE)),
+                    _ABNORMAL_CLOSURE,
+                    "",
+                )
+                verdict, error = _rejected(entry, refusal, request_id), refusal.message
         self._access_log.write(
             "connect",
             {
@@ -205,41 +223,60 @@ class Dispatcher:
         """Run `$disconnect` once for a connection that is gone; its result is ignored."""
         request_id = new_request_id(self._entropy(ENTROPY_SIZE))
         async with self._disconnects:
-            # No request is older than its connection, also when the clock is set back.
-            now_ms = max(entry.connected_at_ms, self._clock.epoch_ms())
-            if not await self._registry.claim(entry.key, request_id):
-                return
-            stage = self._stages[entry.key.stage]
-            route = stage.disconnect_route
-            error: str | None = None
-            integration_latency_ms: float | None = None
-            if route is not None:
-                request = DisconnectRequest(
-                    entry=entry,
-                    route_key=DISCONNECT,
-                    request_id=request_id,
-                    requested_at_ms=now_ms,
-                    stage_variables=stage.variables,
-                    status_code=code,
-                    reason=reason,
-                )
-                metrics = self._metrics.route(entry.key.stage, DISCONNECT)
-                outcome, integration_latency_ms = await self._call(route, request, metrics)
-                error = _told(outcome)
-            self._access_log.write(
-                "disconnect",
-                {
-                    "stage": entry.key.stage,
-                    "connection_id": entry.key.connection_id,
-                    "request_id": request_id,
-                    "route": DISCONNECT,
-                    "status": code,
-                    "reason": reason,
-                    "integration_latency_ms": integration_latency_ms,
-                    "connected_ms": now_ms - entry.connected_at_ms,
-                    "error": error,
-                },
+            if await self._registry.claim(entry.key, request_id, code, reason):
+                await self._run_disconnect(entry, request_id, code, reason)
+                await self._registry.finish(entry.key)
+
+    async def orphaned(
+        self, entry: ConnectionEntry, request_id: str, code: int, reason: str
+    ) -> None:
+        """Run `$disconnect` for a connection of a node that is gone.
+
+        Args:
+            entry: As that node recorded it.
+            request_id: The event's; the same each time it is delivered.
+            code: `disconnectStatusCode`.
+            reason: `disconnectReason`.
+        """
+        async with self._disconnects:
+            await self._run_disconnect(entry, request_id, code, reason)
+
+    async def _run_disconnect(
+        self, entry: ConnectionEntry, request_id: str, code: int, reason: str
+    ) -> None:
+        # No request is older than its connection, also when the clock is set back.
+        now_ms = max(entry.connected_at_ms, self._clock.epoch_ms())
+        stage = self._stages.get(entry.key.stage)
+        route = None if stage is None else stage.disconnect_route
+        error: str | None = None
+        integration_latency_ms: float | None = None
+        if stage is not None and route is not None:
+            request = DisconnectRequest(
+                entry=entry,
+                route_key=DISCONNECT,
+                request_id=request_id,
+                requested_at_ms=now_ms,
+                stage_variables=stage.variables,
+                status_code=code,
+                reason=reason,
             )
+            metrics = self._metrics.route(entry.key.stage, DISCONNECT)
+            outcome, integration_latency_ms = await self._call(route, request, metrics)
+            error = _told(outcome)
+        self._access_log.write(
+            "disconnect",
+            {
+                "stage": entry.key.stage,
+                "connection_id": entry.key.connection_id,
+                "request_id": request_id,
+                "route": DISCONNECT,
+                "status": code,
+                "reason": reason,
+                "integration_latency_ms": integration_latency_ms,
+                "connected_ms": now_ms - entry.connected_at_ms,
+                "error": error,
+            },
+        )
 
     def refused(self, error: RequestRefused) -> None:
         """Count a request that was refused before a stage was known."""
@@ -265,8 +302,9 @@ class Dispatcher:
         )
 
     def _new_entry(self, stage_name: str, handshake: Handshake) -> ConnectionEntry:
+        assert self.tag is not None, "asked before"
         while True:
-            connection_id = new_connection_id(self._tag, self._entropy(ENTROPY_SIZE))
+            connection_id = new_connection_id(self.tag, self._entropy(ENTROPY_SIZE))
             key = ConnectionKey(self._api_id, stage_name, connection_id)
             if not self._open_here(key):
                 break

@@ -16,6 +16,7 @@ GatewayError
 │   ├── UpgradeRequired        426
 │   ├── LimitExceeded          429 LimitExceededException
 │   ├── HeadTooLarge           431
+│   ├── Unavailable            503
 │   └── ShuttingDown           503
 ├── IntegrationFault           the integration's
 │   ├── UnsupportedMediaType   415
@@ -25,6 +26,7 @@ GatewayError
 │   ├── FunctionFailed         502
 │   ├── MalformedResponse      502
 │   └── IntegrationTimeout     504
+├── DeliveryFailed         500 another node's, or Redis's
 └── OperatorFaults             the operator's definition or settings, all of them at once
 ```
 
@@ -164,6 +166,14 @@ class HeadTooLarge(RequestRefused):
     message = "Request Header Fields Too Large"
 
 
+class Unavailable(RequestRefused):
+    """A new connection that could not be recorded."""
+
+    status = 503
+    error_type = "ServiceUnavailableException"
+    message = "Service Unavailable"
+
+
 class ShuttingDown(RequestRefused):
     """A new connection while the node is draining."""
 
@@ -231,6 +241,19 @@ class IntegrationTimeout(IntegrationFault):
 
     status = 504
     message = "Endpoint request timed out"
+
+
+class DeliveryFailed(GatewayError):
+    """A backend's request could not be brought to the node that holds the connection.
+
+    Attributes:
+        may_duplicate: Whether it may have been carried out: a retry may then do it twice.
+    """
+
+    status: ClassVar[int] = 500
+    error_type: ClassVar[str] = "InternalServerErrorException"
+    message: ClassVar[str] = "Internal server error"
+    may_duplicate: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

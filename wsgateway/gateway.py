@@ -8,6 +8,7 @@ import math
 import ssl
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,7 @@ from wsgateway.api.deployment import compile_deployment
 from wsgateway.api.endpoints import INTERNAL
 from wsgateway.backends import Backends
 from wsgateway.cluster.hub import Hub
-from wsgateway.cluster.node import Node
+from wsgateway.cluster.node import DELIVERIES, Everywhere, Node
 from wsgateway.cluster.registry import MemoryRegistry
 from wsgateway.connection_id import TAG_SIZE
 from wsgateway.dispatch import Dispatcher
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from wsgateway.api.definition import ApiDefinition
-    from wsgateway.contracts import Callbacks, Clock
+    from wsgateway.cluster.engine import Engine
+    from wsgateway.connection import ConnectionEntry
+    from wsgateway.contracts import Callbacks, Clock, Registry
     from wsgateway.loaders.source import LoadedApi
     from wsgateway.settings import Settings
 
@@ -56,6 +59,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 # What an HTTP request may take after everything else has ended.
 _HTTP_TIMEOUT_S = 0.5
+_GOING_AWAY = (1001, "Going away")
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with
 
 
@@ -125,6 +129,18 @@ def _port_fault(place: str, address: str, error: OSError | ValueError) -> Fault:
     }.get(number or 0, "name an address of this machine")
     reason = getattr(error, "strerror", None) or error
     return Fault(place, f"cannot listen on {address}: {reason}", remedy)
+
+
+def check_redis(settings: Settings) -> None:
+    """See whether the settings of Redis can be.
+
+    Raises:
+        OperatorFaults: They cannot.
+    """
+    if settings.redis is not None:
+        from wsgateway.cluster.engine import redis_location  # noqa: PLC0415 - as in Gateway
+
+        redis_location(settings)
 
 
 def stages_to_serve(definition: ApiDefinition, settings: Settings) -> dict[str, StageDefinition]:
@@ -208,13 +224,21 @@ class Gateway:
             "Calls of functions.",
             lambda: self._backends.functions_running,
         )
+        here = Node(self._hub)
+        callbacks: Callbacks = here
+        registry: Registry = MemoryRegistry()
+        self._engine = self._make_engine(here)
+        if self._engine is not None:
+            registry = self._engine.registry
+            callbacks = Everywhere(here, self._engine, self._hub.__contains__)
+            _count_cluster(self._metrics, self._engine)
         self._access_log = AccessLog(access_log, pretty=pretty, clock=self._clock)
-        dispatcher = Dispatcher(
+        self._dispatcher = dispatcher = Dispatcher(
             api_id=self.api_id,
-            tag=random_bytes(TAG_SIZE),
+            tag=random_bytes(TAG_SIZE) if self._engine is None else None,
             stages=self._stages,
             open_here=self._hub.__contains__,
-            registry=MemoryRegistry(),
+            registry=registry,
             clock=self._clock,
             entropy=random_bytes,
             metrics=self._metrics,
@@ -233,7 +257,7 @@ class Gateway:
             close_rate=settings.drain_close_rate,
             grace_period_s=settings.grace_period_s,
         )
-        self._listeners = self._build_listeners(Node(self._hub))
+        self._listeners = self._build_listeners(callbacks)
         self._descriptors = Descriptors(self._listeners)
         self._shared.on_accept = self._descriptors.accepted
         self._running: list[asyncio.Task[None]] = []
@@ -324,11 +348,50 @@ class Gateway:
         )
 
     async def _health(self, _: Request) -> Response:
-        status = "ready" if self.ready else "stopping"
-        return JSONResponse({"status": status}, status_code=200 if self.ready else 503)
+        told = {"status": "ready" if self.ready else "stopping"}
+        serving = self.ready
+        if self._engine is not None:
+            told["redis"] = "reachable" if self._engine.is_reachable else "lost"
+            if serving and not self._engine.registry.is_accepting:
+                serving, told["status"] = False, "unavailable"
+        return JSONResponse(told, status_code=200 if serving else 503)
 
     async def _metrics_page(self, _: Request) -> Response:
         return Response(self._metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    # --- among other nodes
+
+    def _make_engine(self, here: Node) -> Engine | None:
+        """Return what joins other nodes, if the settings name a Redis."""
+        if self.settings.redis is None:
+            return None
+        # A tenth of a second and 10 MB, for those who have several nodes.
+        from wsgateway.cluster.engine import Engine, redis_location  # noqa: PLC0415
+
+        return Engine(
+            redis_location(self.settings),
+            self.settings,
+            api_id=self.api_id,
+            local=here,
+            orphan=self._orphaned,
+            on_fenced=self._fenced,
+            on_joined=self._joined,
+            entropy=random_bytes,
+        )
+
+    async def _orphaned(
+        self, entry: ConnectionEntry, request_id: str, code: int, reason: str
+    ) -> None:
+        await self._dispatcher.orphaned(entry, request_id, code, reason)
+
+    def _fenced(self) -> None:
+        """The others deliver the `$disconnect`s: close everything, and give no ids for now."""
+        self._dispatcher.tag = None
+        for connection in self._hub.snapshot():
+            connection.close(*_GOING_AWAY)
+
+    def _joined(self, tag: bytes) -> None:
+        self._dispatcher.tag = tag
 
     # --- start and stop
 
@@ -336,8 +399,11 @@ class Gateway:
         """Begin to serve.
 
         Raises:
-            OperatorFaults: Somebody else has begun to listen on a port of ours.
+            OperatorFaults: Somebody else has begun to listen on a port of ours, or there is no
+                Redis.
         """
+        if self._engine is not None:
+            await self._engine.start()
         self._listen()
         self._running = [
             asyncio.create_task(keep_time(self._shared, self._descriptors)),
@@ -374,6 +440,8 @@ class Gateway:
         self.ready = False
         await self._drain.wait(self.settings.drain_delay_s)
         unfinished = await self._drain.run()
+        if self._engine is not None:
+            await self._engine.stop()
         keeping_time, *serving = self._running
         for listener in self._listeners:
             listener.end()
@@ -398,6 +466,34 @@ class Gateway:
     def hurry(self) -> None:
         """Cut the waiting of a stop short."""
         self._drain.hurry()
+
+
+def _count_cluster(metrics: Metrics, engine: Engine) -> None:
+    """Let metrics tell what happens among the nodes."""
+    metrics.gauge(
+        "wsgateway_redis_reachable",
+        "Whether Redis answers and other nodes reach this one.",
+        lambda: engine.is_reachable,
+    )
+    metrics.gauge(
+        "wsgateway_nodes",
+        "Nodes, this one and those included that are gone and not yet recovered.",
+        lambda: 1 + engine.health().others,
+    )
+    metrics.counter(
+        "wsgateway_disconnects_recovered",
+        "$disconnects delivered for nodes that are gone.",
+        lambda: engine.health().recovered,
+    )
+    metrics.counter(
+        "wsgateway_fenced",
+        "How often the others have given this node up.",
+        lambda: engine.health().fenced,
+    )
+    for name, documentation in DELIVERIES.items():
+        metrics.counter(
+            f"wsgateway_delivery_{name}", documentation, partial(engine.delivery_count, name)
+        )
 
 
 def callback_url(settings: Settings, ports: Ports, path: str) -> str:

@@ -18,6 +18,7 @@ from wsgateway.connection import ConnectionKey
 from wsgateway.connection_id import has_shape_of_id
 from wsgateway.errors import (
     BadRequest,
+    DeliveryFailed,
     Forbidden,
     IntegrationFault,
     InvalidConnectionId,
@@ -104,6 +105,15 @@ class Management:
             body = _refusal(headers, refused.error_type, refused.message)
             if isinstance(refused, UpgradeRequired):
                 headers += [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+        except DeliveryFailed as failed:
+            log.warning(
+                "not delivered",
+                connection_id=connection_id,
+                may_duplicate=failed.may_duplicate,
+                error=str(failed),
+            )
+            status, error = failed.status, failed.message
+            body = _refusal(headers, failed.error_type, error)
         except Exception:
             log.exception("callback failed", connection_id=connection_id)
             status, error = IntegrationFault.status, IntegrationFault.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import sys
 import tomllib
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from difflib import get_close_matches
@@ -25,7 +26,11 @@ _PREFIX = "WSGATEWAY_"
 _SERVICE_LINK = re.compile(rf"{_PREFIX}(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP))(_\w+)?")
 _API_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+_PORT_MAX = 65535
+# More than a machine has cores; a slip of the finger must not start a million processes.
+_WORKERS_MAX = 512
+
+Port = Annotated[int, Field(ge=0, le=_PORT_MAX)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -73,6 +78,11 @@ class Settings(BaseModel):
         description="PEM file of authorities to trust besides the system's, for HTTPS backends.",
     )
     reload: bool = Field(default=False, description="Swap changed handlers in while running.")
+    workers: Annotated[int, Field(ge=1, le=_WORKERS_MAX)] = Field(
+        1,
+        description="Processes that share the port, each a node; more than one needs redis and "
+        "Linux. Bounds are for each. The management port of the next one is one higher.",
+    )
 
     # Who the gateway is, in ids, ARNs and events.
     api_id: Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$")] | None = Field(
@@ -136,6 +146,37 @@ class Settings(BaseModel):
     )
     header_count_max: Count = Field(
         limits.HEADER_COUNT_MAX, description="Header lines of a request."
+    )
+
+    # Other nodes.
+    redis: str | None = Field(
+        None,
+        description="Redis that nodes share, so that they are one gateway: redis://HOST:PORT, "
+        "rediss://, unix://, redis+cluster:// or redis+sentinel://.",
+    )
+    redis_username: str | None = Field(None, description="Instead of the one in the URL.")
+    redis_password: str | None = Field(
+        None, description="Instead of the one in the URL, which a list of processes shows."
+    )
+    redis_ca_file: Path | None = Field(
+        None, description="PEM file of the authorities to trust for rediss://."
+    )
+    redis_prefix: str = Field("wsgateway", description="What the names of all keys begin with.")
+    redis_wait: bool = Field(
+        default=False, description="Wait for Redis at the start instead of giving up."
+    )
+    redis_timeout_s: Seconds = Field(2.0, description="Time for an answer of Redis.")
+    redis_down: Literal["accept", "refuse"] = Field(
+        "accept", description="What happens to new connections while Redis does not answer."
+    )
+    lease_s: Seconds = Field(
+        5.0, description="A node that shows no life for so long is given up by the others."
+    )
+    delivery_timeout_s: Seconds = Field(
+        2.0, description="Time for another node to take a post; beyond it the answer is 500."
+    )
+    recovery_rate: Seconds = Field(
+        1000.0, description="$disconnects a second for nodes that are gone."
     )
 
     # Functions.
@@ -260,6 +301,8 @@ def _conflicts(settings: Settings) -> Iterator[Fault]:
             )
         if own_port and settings.management_port == settings.port != 0:
             yield Fault(place("management_port"), "is the main port", "choose another")
+    if settings.workers > 1:
+        yield from _conflicts_of_workers(settings)
     for one, other, name in (
         ("management_host", "management_port", "management port"),
         ("tls_certificate", "tls_key", "tls_key"),
@@ -268,6 +311,32 @@ def _conflicts(settings: Settings) -> Iterator[Fault]:
         missing = getattr(settings, other) is None and other not in unknown
         if getattr(settings, one) is not None and missing:
             yield Fault(place(one), f"there is no {name}", f"set {other} as well")
+
+
+def _conflicts_of_workers(settings: Settings) -> Iterator[Fault]:
+    place, unknown, count = settings.place, settings.at_fault, settings.workers
+    if settings.redis is None and "redis" not in unknown:
+        yield Fault(
+            place("workers"),
+            f"{count} workers know nothing of each other's connections without Redis: a post would "
+            "be answered 410 by all but one",
+            "name a Redis that they share with --redis, or leave --workers away",
+        )
+    if not sys.platform.startswith("linux"):
+        yield Fault(
+            place("workers"),
+            "only Linux spreads a port's connections over processes",
+            "start gateways on ports of their own behind a load balancer, or leave --workers away",
+        )
+    first = settings.management_port
+    if not first or {"port", "management_port"} & unknown:
+        return
+    last = first + count - 1
+    each = f"workers have the management ports {first} to {last}"
+    if last > _PORT_MAX:
+        yield Fault(place("management_port"), f"{each}, and {_PORT_MAX} is the last", "go lower")
+    elif first < settings.port <= last:
+        yield Fault(place("management_port"), f"{each}, one is the main port", "choose another")
 
 
 def _fault(name: str, detail: ErrorDetails, place: str) -> Fault:

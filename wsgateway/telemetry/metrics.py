@@ -95,6 +95,7 @@ class Metrics(Collector):
         self._api_id = api_id
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self.replies_dropped: Counter[str] = Counter()
+        self._counters_elsewhere: list[tuple[str, str, Callable[[], float]]] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -113,6 +114,10 @@ class Metrics(Collector):
     def gauge(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when metrics are asked for."""
         Gauge(name, documentation, registry=self._registry).set_function(value)
+
+    def counter(self, name: str, documentation: str, value: Callable[[], float]) -> None:
+        """Add a counter that is kept elsewhere and read when metrics are asked for."""
+        self._counters_elsewhere.append((name, documentation, value))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -142,3 +147,5 @@ class Metrics(Collector):
         for reason, count in self.replies_dropped.items():
             dropped.add_metric((reason,), count)
         yield dropped
+        for name, documentation, value in self._counters_elsewhere:
+            yield CounterMetricFamily(name, documentation, value=value())
