@@ -12,6 +12,7 @@ from wsgateway.cluster.bus import Bus, BusLimits
 from wsgateway.cluster.connect import Timeouts, make_client, parse_location
 from wsgateway.cluster.contact import Contact
 from wsgateway.cluster.keys import Keys
+from wsgateway.cluster.leases import Times
 from wsgateway.cluster.link import RedisTrouble
 from wsgateway.cluster.membership import Membership
 from wsgateway.cluster.publisher import Backoff
@@ -103,7 +104,12 @@ class Engine:
         )
         self._keys = Keys(settings.redis_prefix, api_id)
         self._client = make_client(location, timeouts=self._timeouts, client_name=_CLIENT_NAME)
-        self._store = RedisStore(self._client, self._keys, timeout_s=settings.redis_timeout_s)
+        self._store = RedisStore(
+            self._client,
+            self._keys,
+            # A command that waits longer than between two heartbeats could outlast an amnesty.
+            timeout_s=min(settings.redis_timeout_s, Times(settings.lease_s).beat_interval_s),
+        )
         self._contact = Contact()
         self.registry = RedisRegistry(
             self._store,
