@@ -167,7 +167,7 @@ class HeadTooLarge(RequestRefused):
 
 
 class Unavailable(RequestRefused):
-    """A new connection that could not be recorded."""
+    """A new connection that could not be recorded, or is not to be taken without a record."""
 
     status = 503
     error_type = "ServiceUnavailableException"

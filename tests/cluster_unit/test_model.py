@@ -31,9 +31,10 @@ from wsgateway.cluster.contact import Contact
 from wsgateway.cluster.entries import decode, field_of
 from wsgateway.cluster.membership import Membership
 from wsgateway.cluster.redis_registry import RedisRegistry
-from wsgateway.cluster.store import NOBODY, ContactLost, RegistryUnavailable
+from wsgateway.cluster.store import NOBODY, ContactLost
 from wsgateway.connection import ConnectionEntry, ConnectionKey
 from wsgateway.connection_id import new_connection_id
+from wsgateway.errors import Unavailable
 
 API = "abcde12345"
 LEASE_S = 8.0
@@ -279,7 +280,7 @@ class Cluster(RuleBasedStateMachine):
             async def connect(key=key, entry=entry) -> None:
                 try:
                     await node.registry.add(entry)
-                except RegistryUnavailable:
+                except Unavailable:
                     return
                 self.accepted[key] = node
                 node.open[key] = entry

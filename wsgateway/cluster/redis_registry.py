@@ -15,8 +15,9 @@ import structlog
 
 from wsgateway.cluster.entries import Claim, EntryRefused, encode, field_of, key_of
 from wsgateway.cluster.listing import Listing
-from wsgateway.cluster.store import ContactLost, RegistryUnavailable
+from wsgateway.cluster.store import ContactLost
 from wsgateway.connection_id import owner_tag
+from wsgateway.errors import Unavailable
 
 if TYPE_CHECKING:
     from wsgateway.cluster.contact import Contact
@@ -85,16 +86,16 @@ class RedisRegistry:
         """Record an accepted connection.
 
         Raises:
-            RegistryUnavailable: It cannot be recorded and is not to be taken without, or its id is
+            Unavailable: It cannot be recorded and is not to be taken without, or its id is
                 of a tag that the node has had to give up.
         """
         key = entry.key
         if self._contact.tag is None or owner_tag(key.connection_id) != self._contact.tag:
-            raise RegistryUnavailable
+            raise Unavailable
         session = self._contact.session
         if session is None:
             if len(self._unwritten) >= self._unwritten_max:
-                raise RegistryUnavailable
+                raise Unavailable
             self._unwritten.add(key)
             self._open[key] = entry
             return
@@ -105,14 +106,14 @@ class RedisRegistry:
                 session = await self._session_soon()
             if key not in self._open:
                 # Fenced meanwhile: others deliver its `$disconnect`, if it was written.
-                raise RegistryUnavailable
+                raise Unavailable
             if is_written:
                 return
         # Whether it was written is not known, so it is not taken: were this node fenced now, it
         # could not tell whether others deliver the `$disconnect`. Should it be there, the next
         # comparison removes it.
         del self._open[key]
-        raise RegistryUnavailable
+        raise Unavailable
 
     async def claim(
         self, key: ConnectionKey, request_id: str, code: int = 1006, reason: str = ""

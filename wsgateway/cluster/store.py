@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from wsgateway.errors import GatewayError, RequestRefused
+from wsgateway.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,14 +29,6 @@ NOBODY = ""
 
 class ContactLost(GatewayError):
     """The store did not answer, refused, or answered too late; what was asked may yet happen."""
-
-
-class RegistryUnavailable(RequestRefused):
-    """A new connection could not be recorded, and it was asked not to be taken without."""
-
-    status = 503
-    error_type = "ServiceUnavailableException"
-    message = "Service Unavailable"
 
 
 class Session(NamedTuple):
