@@ -165,16 +165,21 @@ def test_a_ping_inside_the_largest_message_is_answered(wire: Wire) -> None:
 def test_many_small_fragments_take_no_more_memory_than_their_bytes(
     wire: Wire, payload: bytes
 ) -> None:
-    """A list of them would take more than the client has sent."""
+    """A list of them would take eight bytes each at the least.
+
+    The bound leaves 40 KB to what else the process does meanwhile: coverage notes new lines,
+    threads of other tests end.
+    """
+    fragments_sent = 20_000
     wire.receive_data(frame(payload, fin=False))
     tracemalloc.start()
     try:
-        wire.receive_data(frame(payload, CONTINUATION, fin=False) * 2000)
+        wire.receive_data(frame(payload, CONTINUATION, fin=False) * fragments_sent)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert kept < 5_000
+    assert kept < 2 * len(payload) * fragments_sent + 40_000
 
 
 # --- control frames
