@@ -14,6 +14,7 @@ from wsgateway.connection_id import (
     new_connection_id,
     new_message_id,
     new_request_id,
+    orphan_request_id,
     owner_tag,
 )
 
@@ -40,6 +41,14 @@ def test_a_message_id_ends_in_the_last_three_bytes_of_its_connection_id() -> Non
 
     assert message_id == "ICEiIyQlJicCFRY="
     assert urlsafe_b64decode(message_id).hex(" ") == "20 21 22 23 24 25 26 27 02 15 16"
+
+
+def test_the_id_of_an_orphans_disconnect_is_the_same_on_every_node() -> None:
+    request_id = orphan_request_id("AQIDEBESExQCFRY=")
+
+    assert request_id == "1WDG62OWv_QFBEk="
+    assert urlsafe_b64decode(request_id)[8] == 0x05
+    assert orphan_request_id("AQIDEBESExQCFRc=") != request_id
 
 
 def test_ids_use_the_url_safe_alphabet() -> None:

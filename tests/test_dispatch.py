@@ -18,7 +18,7 @@ from wsgateway.api.definition import ApiDefinition
 from wsgateway.api.deployment import compile_deployment
 from wsgateway.cluster.registry import MemoryRegistry
 from wsgateway.connection import ConnectionEntry, ConnectionKey, Handshake
-from wsgateway.connection_id import owner_tag
+from wsgateway.connection_id import orphan_request_id, owner_tag
 from wsgateway.contracts import Accepted, IntegrationResponse, Rejected
 from wsgateway.dispatch import Dispatcher
 from wsgateway.errors import (
@@ -801,3 +801,5 @@ async def test_a_connection_that_cannot_be_recorded_is_refused_and_its_end_is_to
     [request] = bench.integrations["$disconnect"].requests
     assert isinstance(request, DisconnectRequest)
     assert (request.status_code, request.reason) == (1006, "")
+    # Others may deliver it too, if this node is given up just now.
+    assert request.request_id == orphan_request_id(request.entry.key.connection_id)

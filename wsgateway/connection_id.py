@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import b2a_base64
+from hashlib import sha256
 
 TAG_SIZE = 3
 """Bytes of a node's tag."""
@@ -43,6 +44,16 @@ def new_request_id(entropy: bytes) -> str:
     raw = entropy[:8] + _REQUEST + entropy[8:10]
     # Once per message: half the cost of urlsafe_b64encode().
     return b2a_base64(raw, newline=False).translate(_URL_SAFE).decode("ascii")
+
+
+def orphan_request_id(connection_id: str) -> str:
+    """Return the id of a `$disconnect` that nobody has claimed, the same whoever delivers it.
+
+    A node that could not record a connection and was given up by the others in that moment does
+    not know whether they deliver its `$disconnect` too. With one id a second delivery is seen as
+    what it is.
+    """
+    return new_request_id(sha256(connection_id.encode()).digest())
 
 
 def new_message_id(connection_id: str, entropy: bytes) -> str:

@@ -15,7 +15,13 @@ from wsgateway.answers import error_body
 from wsgateway.api.definition import CONNECT, DEFAULT, DISCONNECT
 from wsgateway.api.endpoints import split_target
 from wsgateway.connection import ConnectionEntry, ConnectionKey
-from wsgateway.connection_id import ENTROPY_SIZE, new_connection_id, new_message_id, new_request_id
+from wsgateway.connection_id import (
+    ENTROPY_SIZE,
+    new_connection_id,
+    new_message_id,
+    new_request_id,
+    orphan_request_id,
+)
 from wsgateway.contracts import Accepted, Rejected
 from wsgateway.errors import (
     Forbidden,
@@ -141,12 +147,8 @@ class Dispatcher:
                 await self._registry.add(entry)
             except RequestRefused as refusal:
                 # `$connect` has let it in, so its end is told.
-                await self._run_disconnect(
-                    entry,
-                    new_request_id(self._entropy(ENTROPY_SIZE)),
-                    _ABNORMAL_CLOSURE,
-                    "",
-                )
+                orphan_id = orphan_request_id(entry.key.connection_id)
+                await self.orphaned(entry, orphan_id, _ABNORMAL_CLOSURE, "")
                 verdict, error = _rejected(entry, refusal, request_id), refusal.message
         self._access_log.write(
             "connect",
@@ -230,7 +232,9 @@ class Dispatcher:
     async def orphaned(
         self, entry: ConnectionEntry, request_id: str, code: int, reason: str
     ) -> None:
-        """Run `$disconnect` for a connection of a node that is gone.
+        """Run `$disconnect` for a connection whose end no registry entry of this node tells.
+
+        Its node is gone, or this node could not record it.
 
         Args:
             entry: As that node recorded it.

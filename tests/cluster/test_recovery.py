@@ -334,15 +334,20 @@ async def test_a_lost_index_heals(world: World, redis: Redis, shared_valkey: Ser
     assert await redis.smembers(KEYS.nodes) == {two.tag.hex().encode()}
 
 
-async def test_a_stop_in_order_leaves_nothing(
+async def test_a_stop_in_order_leaves_a_fence_and_nothing_else(
     world: World, redis: Redis, shared_valkey: Server
 ) -> None:
     one = await world.node(shared_valkey)
     for key in await one.connect(10):
         await one.disconnect(key)
 
+    tag = one.contact.tag
+    assert tag is not None
+
     assert await one.membership.stop(hand_over=True) == 0
-    assert await left(redis) == []
+    fence = KEYS.fence(tag)
+    assert await left(redis) == [fence.encode()]
+    assert await redis.ttl(fence) > 0
 
 
 async def test_a_stop_hands_over_what_is_not_finished(

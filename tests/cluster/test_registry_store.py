@@ -115,11 +115,11 @@ class TestLease:
         other = ONE._replace(incarnation="other", number=9)
         assert await store.renew(other, opening=True) is Standing.TAKEN
 
-    async def test_release_with_nothing_left(self, store: Store) -> None:
+    async def test_release_without_entries_says_that_the_node_is_gone(self, store: Store) -> None:
         await store.claim_tag(ONE)
 
         assert await store.release(ONE) is True
-        assert await store.read(TAG) == EMPTY
+        assert await store.read(TAG) == Reading(None, Fence("one", NOBODY, 1), 0)
         assert await store.release(ONE) is False
 
     async def test_release_with_entries_leaves_a_fence_to_anybody(self, store: Store) -> None:

@@ -92,10 +92,8 @@ class MemoryStore:
         if not self._is_held(session.hold):
             return False
         slot.lease = None
-        if not slot.entries:
-            return True
         slot.fence = Fence(session.incarnation, NOBODY, 1)
-        return False
+        return not slot.entries
 
     async def read(self, tag: bytes) -> Reading:
         slot = self.slot(tag)

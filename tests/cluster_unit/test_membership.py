@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.cluster_unit.stores import Line, MemoryStore
+from tests.e2e.process import until
 from wsgateway.cluster.contact import Contact
 from wsgateway.cluster.membership import Membership
 from wsgateway.cluster.redis_registry import RedisRegistry
@@ -196,3 +197,94 @@ async def test_a_decision_that_cannot_be_carried_out_waits(node: Node) -> None:
     node.store.unindex = unindex  # type: ignore[method-assign]
     await node.membership.look()
     assert b"zzz" not in node.store.nodes
+
+
+# --- bugs: a node whose loop has ended would be given up while it serves
+
+
+async def fail(*_: object, **__: object) -> object:
+    raise RuntimeError("a bug")
+
+
+async def test_a_renewal_that_fails_is_a_loss_of_contact(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.join()
+    with monkeypatch.context() as faulty:
+        faulty.setattr(node.store, "renew", fail)
+        assert await node.membership.beat() is False
+    assert node.contact.session is None
+    assert node.membership.health().contact_lost_s == 0
+
+    assert await node.membership.beat() is True
+
+
+async def test_a_comparison_that_fails_is_made_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as faulty:
+        faulty.setattr(node.registry, "resync", fail)
+        await node.join()
+        await asyncio.sleep(0.01)
+    assert node.contact.session is None
+
+    assert await node.membership.beat() is True
+    await asyncio.sleep(0.01)
+    assert node.contact.session is not None
+
+
+async def test_a_look_that_fails_holds_nothing_against_anybody(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    async def fail_to_read(_: bytes) -> None:
+        nonlocal looks
+        looks += 1
+        raise RuntimeError("a bug")
+
+    await node.store.claim_tag(Session(b"oth", "other", 1))
+    await node.store.index([b"oth"])
+    monkeypatch.setattr(node.store, "read", fail_to_read)
+    node.membership = Membership(
+        node.line,
+        node.contact,
+        node.registry,
+        api_id=API,
+        lease_s=0.04,
+        orphan=node.orphan,
+        on_fenced=lambda: node.happened.append("fenced"),
+        on_joined=node.happened.append,
+        entropy=node.entropy,
+        recovery_concurrency_max=2,
+    )
+    await node.membership.start()
+    await until(lambda: looks >= 3)
+    monkeypatch.undo()
+    await until(lambda: node.store.slot(b"oth").fence is not None)
+
+
+async def test_a_recovery_that_fails_is_left_to_others(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await node.join()
+    await node.store.claim_tag(Session(b"oth", "other", 1))
+    await node.store.put(Session(b"oth", "other", 1).hold, {b"a": b"1"})
+    await node.store.index([b"oth"])
+    monkeypatch.setattr(node.store, "scan", fail)
+    await node.membership.look()
+    node.now += 1
+    await node.membership.look()
+    for _ in range(3):
+        node.now += 1
+        await node.membership.look()
+    await asyncio.sleep(0.01)
+
+    fence = (await node.store.read(b"oth")).fence
+    assert fence is not None
+    assert fence.holder == node.membership.incarnation
+    assert node.membership.health().recovering == 0
+    # It does not beat, so others take it after a lease time; this one not at once.
+    node.now += 1
+    await node.membership.look()
+    assert node.membership.health().recovering == 0

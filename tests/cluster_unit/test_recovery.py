@@ -12,7 +12,7 @@ from wsgateway.cluster.entries import Claim, encode, field_of
 from wsgateway.cluster.recovery import Line as Places, Outcome, Recovery
 from wsgateway.cluster.store import Batch, Session, fence_hold
 from wsgateway.connection import ConnectionEntry, ConnectionKey
-from wsgateway.connection_id import new_connection_id
+from wsgateway.connection_id import new_connection_id, orphan_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,10 @@ GONE = Session(TAG, "gone", 1)
 def entry(number: int) -> ConnectionEntry:
     key = ConnectionKey(API, "dev", new_connection_id(TAG, number.to_bytes(7, "big")))
     return ConnectionEntry(key, 1, "h", "i", None)
+
+
+def orphan_id(number: int) -> str:
+    return orphan_request_id(entry(number).key.connection_id)
 
 
 class Scene:
@@ -51,14 +55,12 @@ class Scene:
         self.at_once -= 1
 
     def recovery(self, *, concurrency_max: int = 4, rate_max: float = 1e9) -> Recovery:
-        numbers = iter(range(1000))
         return Recovery(
             self.line,
             TAG,
             incarnation="me",
             api_id=API,
             orphan=self.deliver,
-            new_request_id=lambda: f"new-{next(numbers)}",
             line=Places(concurrency_max=concurrency_max, rate_max=rate_max),
             retry_s=0.001,
         )
@@ -98,7 +100,7 @@ async def test_the_claim_stands_in_the_store_before_the_delivery(scene: Scene) -
     scene.on_deliver = lambda: stored.extend(scene.store.slot(TAG).entries.values())
 
     await scene.recovery().run()
-    assert stored == [encode(entry(0), Claim("new-0", 1006, ""))]
+    assert stored == [encode(entry(0), Claim(orphan_id(0), 1006, ""))]
 
 
 async def test_nothing_begins_after_the_fence_is_anothers(scene: Scene) -> None:
@@ -197,7 +199,7 @@ async def test_the_end_of_a_recovery_leaves_claims(scene: Scene) -> None:
     batch = await scene.store.scan(hold, 0, 10)
     assert batch is not None
     assert sorted(batch.items) == [
-        (field_of(entry(n).key), encode(entry(n), Claim(f"new-{n}", 1006, ""))) for n in range(3)
+        (field_of(entry(n).key), encode(entry(n), Claim(orphan_id(n), 1006, ""))) for n in range(3)
     ]
 
 

@@ -17,7 +17,7 @@ from wsgateway.cluster.leases import Backoff, Forget, TakeOver, Tenure, Times, V
 from wsgateway.cluster.recovery import Line, Outcome, Recovery
 from wsgateway.cluster.store import ContactLost, Session, Standing, fence_hold
 from wsgateway.cluster.tasks import end
-from wsgateway.connection_id import ENTROPY_SIZE, TAG_SIZE, new_request_id
+from wsgateway.connection_id import TAG_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -157,8 +157,6 @@ class Membership:
             asyncio.create_task(self._beat_for_ever()),
             asyncio.create_task(self._watch_for_ever()),
         ]
-        for loop in self._loops:
-            loop.add_done_callback(_report)
         return tag
 
     async def stop(self, *, hand_over: bool) -> int:
@@ -245,7 +243,12 @@ class Membership:
                 self._on_joined(await self._join())
             await self._beat_recoveries()
         except ContactLost as error:
-            self._lost(error)
+            self._lost(str(error))
+            return False
+        except Exception as error:
+            # A node whose loop has ended would be given up while it serves.
+            log.exception("a renewal failed")
+            self._lost(repr(error))
             return False
         return self._contact.session is not None
 
@@ -274,22 +277,23 @@ class Membership:
             self._resyncing.cancel()
 
         self._resyncing = asyncio.create_task(self._sync(session, is_empty=is_empty))
-        self._resyncing.add_done_callback(_report)
 
     async def _sync(self, session: Session, *, is_empty: bool) -> None:
-        if is_empty:
-            try:
+        try:
+            if is_empty:
                 # The index may be gone too, and entries of a tag that is not in it are not found.
                 await self._store.index([session.tag])
-            except ContactLost:
-                self._contact.lose(session)
-                return
-        if await self._registry.resync(session, is_empty=is_empty):
-            self._synced = session
+            if await self._registry.resync(session, is_empty=is_empty):
+                self._synced = session
+        except ContactLost:
+            self._contact.lose(session)
+        except Exception:
+            log.exception("a comparison with the registry failed")
+            self._contact.lose(session)
 
-    def _lost(self, error: ContactLost) -> None:
+    def _lost(self, problem: str) -> None:
         if self._tenure.lost_at is None:
-            log.warning("contact with the registry is lost", error=str(error))
+            log.warning("contact with the registry is lost", error=problem)
         self._tenure.lose(self._now())
         if self._contact.session is not None:
             self._contact.lose(self._contact.session)
@@ -341,7 +345,11 @@ class Membership:
             if due_at is not None:
                 pause_s = min(pause_s, max(due_at - self._now(), self._times.retry_min_s))
             await asyncio.sleep(pause_s)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                log.exception("a look at the others failed")
+                self._watch.lost()
 
     async def look(self) -> None:
         """Look at all others once, and do what is to be done."""
@@ -401,13 +409,10 @@ class Membership:
             incarnation=self.incarnation,
             api_id=self._api_id,
             orphan=self._orphan,
-            new_request_id=lambda: new_request_id(self._entropy(ENTROPY_SIZE)),
             line=self._line,
             retry_s=self._times.retry_max_s,
         )
-        task = asyncio.create_task(self._recover(tag, recovery))
-        task.add_done_callback(_report)
-        self._recoveries[tag] = recovery, task
+        self._recoveries[tag] = recovery, asyncio.create_task(self._recover(tag, recovery))
 
     async def _recover(self, tag: bytes, recovery: Recovery) -> None:
         try:
@@ -420,6 +425,9 @@ class Membership:
             )
             if outcome is Outcome.ABANDONED:
                 self._watch.abandoned(tag, self._now())
+        except Exception:
+            log.exception("a recovery failed", tag=tag.hex())
+            self._watch.abandoned(tag, self._now())
         finally:
             del self._recoveries[tag]
             self._recovered += recovery.delivered_count
@@ -434,8 +442,3 @@ class Membership:
             # Their tags may be in a part of the store that is away.
             if isinstance(answer, BaseException) and not isinstance(answer, ContactLost):
                 raise answer
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("a part of the cluster has ended by itself", exc_info=task.exception())

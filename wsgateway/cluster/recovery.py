@@ -15,6 +15,7 @@ import structlog
 
 from wsgateway.cluster.entries import Claim, EntryRefused, decode, encode
 from wsgateway.cluster.store import ContactLost, Taken, fence_hold
+from wsgateway.connection_id import orphan_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -86,7 +87,6 @@ class Recovery:
         api_id: Of every key.
         orphan: Delivers one `$disconnect`: entry, request id, code, reason. What it raises is
             logged, and counts as delivered.
-        new_request_id: Makes an id for an entry that was not claimed.
         line: Shared by all recoveries of this node.
         retry_s: How long to wait when there is no contact.
     """
@@ -99,7 +99,6 @@ class Recovery:
         incarnation: str,
         api_id: str,
         orphan: Callable[[ConnectionEntry, str, int, str], Awaitable[None]],
-        new_request_id: Callable[[], str],
         line: Line,
         retry_s: float,
     ) -> None:
@@ -107,7 +106,6 @@ class Recovery:
         self._hold: Hold = fence_hold(tag, incarnation)
         self._api_id = api_id
         self._orphan = orphan
-        self._new_request_id = new_request_id
         self._line = line
         self._retry_s = retry_s
         # Delivered, but not removed when contact was lost: as many as were in flight.
@@ -166,7 +164,7 @@ class Recovery:
                 if failure:
                     self._line.leave()
                     break
-                claim = record.claim or Claim(self._new_request_id(), ORPHAN_CODE, "")
+                claim = record.claim or _orphan_claim(record.entry)
                 self._in_flight.add(field)
                 group.create_task(self._settle(field, record.entry, claim, failure))
         if failure:
@@ -206,6 +204,10 @@ class Recovery:
         # One that always fails would come back for ever.
         except Exception:
             log.exception("disconnect failed", connection_id=entry.key.connection_id)
+
+
+def _orphan_claim(entry: ConnectionEntry) -> Claim:
+    return Claim(orphan_request_id(entry.key.connection_id), ORPHAN_CODE, "")
 
 
 def _held(*, is_held: bool) -> None:

@@ -65,10 +65,9 @@ return 'held'
 _RELEASE = Script("""
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('EXISTS', KEYS[3]) == 0 then return 1 end
 redis.call('HSET', KEYS[2], 'of', ARGV[2], 'holder', '', 'beat', 1)
 redis.call('EXPIRE', KEYS[2], ARGV[3])
-return 0
+return 1 - redis.call('EXISTS', KEYS[3])
 """)
 # KEYS: lease, fence, entries.
 _READ = Script("""

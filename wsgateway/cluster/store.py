@@ -175,10 +175,10 @@ class Store(Protocol):
         ...
 
     async def release(self, session: Session) -> bool:
-        """Give a lease up: into a fence of `NOBODY` if there are entries.
+        """Give a lease up, and leave a fence of `NOBODY`: the node is gone, and not just out of sight.
 
         Returns:
-            Whether nothing is left.
+            Whether there are no entries.
         """
         ...
 
