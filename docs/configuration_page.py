@@ -22,6 +22,7 @@ _FLAGS = frozenset(
         "management_port",
         "management_host",
         "insecure_callbacks",
+        "node_name",
         "redis",
         "redis_wait",
         "workers",

@@ -79,20 +79,52 @@ def test_other_variables_are_not_ours() -> None:
     assert settings({}, {"PORT": "1", "XWSGATEWAY_PORT": "2", "wsgateway_port": "3"}) == DEFAULTS
 
 
-def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours() -> None:
+@pytest.mark.parametrize(
+    "service", ["WSGATEWAY", "WSGATEWAY_MANAGEMENT", "WSGATEWAY_REDIS", "WSGATEWAY_2"]
+)
+@pytest.mark.parametrize(
+    ("address", "authority"), [("10.0.0.11", "10.0.0.11"), ("fd00::b", "[fd00::b]")]
+)
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_not_ours(
+    service: str, address: str, authority: str
+) -> None:
     """https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
     environ = {
-        "WSGATEWAY_SERVICE_HOST": "10.0.0.11",
-        "WSGATEWAY_SERVICE_PORT": "80",
-        "WSGATEWAY_SERVICE_PORT_HTTP": "80",
-        "WSGATEWAY_PORT": "tcp://10.0.0.11:80",
-        "WSGATEWAY_PORT_80_TCP": "tcp://10.0.0.11:80",
-        "WSGATEWAY_PORT_80_TCP_PROTO": "tcp",
-        "WSGATEWAY_PORT_80_TCP_PORT": "80",
-        "WSGATEWAY_PORT_80_TCP_ADDR": "10.0.0.11",
+        f"{service}_SERVICE_HOST": address,
+        f"{service}_SERVICE_PORT": "8081",
+        f"{service}_SERVICE_PORT_HTTP_METRICS": "8081",
+        f"{service}_PORT": f"tcp://{authority}:8081",
+        f"{service}_PORT_8081_TCP": f"tcp://{authority}:8081",
+        f"{service}_PORT_8081_TCP_PROTO": "tcp",
+        f"{service}_PORT_8081_TCP_PORT": "8081",
+        f"{service}_PORT_8081_TCP_ADDR": address,
+        f"{service}_PORT_53_UDP": f"udp://{authority}:53",
     }
 
     assert settings({}, environ) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WSGATEWAY_PORT", "tcp://"),
+        ("WSGATEWAY_PORT", "tcp://redis:6379"),
+        ("WSGATEWAY_PORT", "tcp://10.0.0.11"),
+        ("WSGATEWAY_PORT", "http://10.0.0.11:80"),
+        ("WSGATEWAY_MANAGEMENT_PORT", "10.0.0.11:8081"),
+        ("WSGATEWAY_MANAGMENT_PORT", "8081"),
+        ("WSGATEWAY_PORTS", "tcp://10.0.0.11:80"),
+        ("WSGATEWAY_REDIS_PORT", "6379"),
+        ("WSGATEWAY_SERVICE_HOST", "gateway.example"),
+        ("WSGATEWAY_SERVICE_PORT", "http"),
+        ("WSGATEWAY_SERVICE", "10.0.0.11"),
+        ("WSGATEWAY_TLS_PORT_8081_TCP_NAME", "x"),
+    ],
+)
+def test_what_kubernetes_would_not_write_is_ours_and_told(variable: str, value: str) -> None:
+    [fault] = faults({}, {variable: value})
+
+    assert fault.startswith(f"{variable}: ")
 
 
 # Faults

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import atexit
-import gc
 import inspect
-import itertools
 import logging
 import os
-import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -18,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import structlog
 import typer
 import uvloop
-import watchfiles
 
 import wsgateway
+from wsgateway.addresses import authority
 from wsgateway.backends import check_ca_file
+from wsgateway.connections_command.commands import connections
 from wsgateway.errors import Fault, OperatorFaults
+from wsgateway.exits import OPERATOR_FAULT, give_up, giving_up
 from wsgateway.functions.environment import handler_environment
 from wsgateway.gateway import (
     Gateway,
@@ -33,30 +30,22 @@ from wsgateway.gateway import (
     tls_context,
 )
 from wsgateway.invocation import invoke_route
-from wsgateway.listing_command import connections
 from wsgateway.loaders.faults import collecting
 from wsgateway.loaders.file import open_source
 from wsgateway.loaders.summary import summary
 from wsgateway.page import static_folder
+from wsgateway.serving import serve_until_stopped
 from wsgateway.settings import Settings, load_settings
 from wsgateway.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from types import FrameType
 
     from wsgateway.gateway import Ports
     from wsgateway.loaders.source import ApiSource, LoadedApi
     from wsgateway.workers import Worker
 
 log = structlog.stdlib.get_logger(__name__)
-
-OPERATOR_FAULT = 2
-"""The exit code when nothing was served because of settings, definition or ports."""
-
-# What the end may take after the gateway has stopped, and after a second signal.
-_END_TIMEOUT_S = 1.0
-_HURRY_TIMEOUT_S = 5.0
 
 app = typer.Typer(
     add_completion=False,
@@ -121,6 +110,7 @@ _FLAGS = {
     "management_port",
     "management_host",
     "insecure_callbacks",
+    "node_name",
     "redis",
     "redis_wait",
     "reload",
@@ -176,6 +166,7 @@ def serve(
     insecure_callbacks: Annotated[
         bool | None, typer.Option("--insecure-callbacks", help=_help("insecure_callbacks"))
     ] = None,
+    node_name: Annotated[str | None, typer.Option(metavar="NAME", help=_help("node_name"))] = None,
     redis: Annotated[str | None, typer.Option(metavar="URL", help=_help("redis"))] = None,
     redis_wait: Annotated[
         bool | None, typer.Option("--redis-wait", help=_help("redis_wait"))
@@ -195,12 +186,13 @@ def serve(
     )
     environ = dict(os.environ)
     worker = _fork_workers(merged, faults) if merged.workers > 1 and not faults else None
+    if worker is not None:
+        merged = worker.settings(merged)
     served = _prepare(merged, faults, None if worker is None else worker.ports)
     if served is None:
         _give_up(faults, worker)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(merged, *served, environ, worker))
+        uvloop.run(_serve(merged, *served, environ, worker))
     except OperatorFaults as error:
         _give_up(error.faults, worker)
 
@@ -223,7 +215,8 @@ def validate(
     merged, api = _loaded_for_a_command({"path": path}, settings)
     scheme = "wss" if merged.tls_certificate else "ws"
     stages = stages_to_serve(api.definition, merged)
-    urls = {name: f"{scheme}://{merged.host}:{merged.port}/{name}" for name in stages}
+    at = authority(merged.host, merged.port)
+    urls = {name: f"{scheme}://{at}/{name}" for name in stages}
     for line in summary(api, urls):
         print(line)
 
@@ -264,28 +257,25 @@ def invoke(
     try:
         message = body if body_file is None else body_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        _give_up([Fault("--body-file", f"cannot be read: {error}", "name a file of UTF-8 text")])
+        give_up([Fault("--body-file", f"cannot be read: {error}", "name a file of UTF-8 text")])
     headers = [tuple(part.strip() for part in text.split(":", 1)) for text in header or ()]
     if wrong := [text for text in header or () if ":" not in text]:
-        _give_up([Fault("--header", f"got {wrong[0]!r}", "write Name:value")])
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            answered = runner.run(
-                invoke_route(
-                    api,
-                    merged,
-                    environ,
-                    route,
-                    body=message,
-                    headers=[(name, value) for name, value in headers],
-                    query=query,
-                    tell=print,
-                )
+        give_up([Fault("--header", f"got {wrong[0]!r}", "write Name:value")])
+    with giving_up():
+        answered = uvloop.run(
+            invoke_route(
+                api,
+                merged,
+                environ,
+                route,
+                body=message,
+                headers=[(name, value) for name, value in headers],
+                query=query,
+                tell=print,
             )
-    except OperatorFaults as error:
-        _give_up(error.faults)
-    if not answered:
-        raise typer.Exit(1)
+        )
+        if not answered:
+            raise typer.Exit(1)
 
 
 def _loaded_for_a_command(
@@ -303,18 +293,15 @@ def _loaded_for_a_command(
             api = _load(source, settings, settings.callback_url)
             stages_to_serve(api.definition, settings)
     if api is None or faults:
-        _give_up(faults)
+        give_up(faults)
     return settings, api
 
 
-def _give_up(faults: Iterable[Fault], worker: Worker | None = None) -> NoReturn:
+def _give_up(faults: Iterable[Fault], worker: Worker | None) -> NoReturn:
     """End with faults, which of all workers' the supervisor prints once."""
-    told = list(dict.fromkeys(faults))
-    if worker is not None:
-        worker.give_up(told)
-        raise typer.Exit(OPERATOR_FAULT)
-    for fault in told:
-        print(fault, file=sys.stderr)
+    if worker is None:
+        give_up(faults)
+    worker.give_up(dict.fromkeys(faults))
     raise typer.Exit(OPERATOR_FAULT)
 
 
@@ -337,13 +324,10 @@ def _fork_workers(settings: Settings, faults: list[Fault]) -> Worker | None:
         faults += error.faults
         return None
 
-    def on_ready(urls: Sequence[str]) -> None:
-        print(_ready_at(urls), flush=True)
-
     try:
-        outcome = Supervisor(settings.workers, ports, on_ready=on_ready).run()
+        outcome = Supervisor(settings.workers, ports, on_ready=_print_ready).run()
     except OperatorFaults as error:
-        _give_up(error.faults)
+        give_up(error.faults)
     if isinstance(outcome, Worker):
         return outcome
     raise typer.Exit(outcome)
@@ -417,145 +401,12 @@ async def _serve(
         environ=environ,
         static=static_folder(source.folder),
     )
-    stopping = asyncio.Event()
-    _stop_at_signals(stopping, gateway)
-    if worker is not None:
-        _stop_at_orders(worker, stopping, gateway)
-    if not await _start(gateway, stopping):
-        return
-    watching: asyncio.Task[None] | None = None
-    if settings.reload:
-        watching = asyncio.create_task(_reload(source, gateway, stopping))
-        # Its first step begins to watch; what was edited since the start would not be noticed.
-        await asyncio.sleep(0)
-        gateway.deploy(source.reload())
-    # What lives as long as the process need not be visited by each collection.
-    gc.collect()
-    gc.freeze()
-    if worker is None:
-        print(_ready_line(gateway), flush=True)
-    else:
-        worker.ready(_urls(gateway))
-    await stopping.wait()
-    await gateway.stop()
-    _end_within(_END_TIMEOUT_S)
-    if watching is not None:
-        await watching
+    on_ready = _print_ready if worker is None else worker.ready
+    await serve_until_stopped(gateway, source, on_ready=on_ready, worker=worker)
 
 
-async def _start(gateway: Gateway, stopping: asyncio.Event) -> bool:
-    """Start the gateway; False when it was to stop before it had, as while it waits for Redis."""
-    starting = asyncio.create_task(gateway.start())
-    stopped = asyncio.create_task(stopping.wait())
-    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if not starting.done():
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        return False
-    starting.result()
-    return True
-
-
-def _stop_at_signals(stopping: asyncio.Event, gateway: Gateway) -> None:
-    """Set the event at SIGTERM or SIGINT, and cut the waiting short at a second one.
-
-    Not with the loop's own handlers: those are gone before the process is, and a signal that comes
-    in between would end it with another exit code. Nor do they run while a handler blocks the loop.
-    """
-    loop = asyncio.get_running_loop()
-    numbers = itertools.count(1)
-
-    def stop(_: int, __: FrameType | None) -> None:
-        if loop.is_closed():
-            return
-        loop.call_soon_threadsafe(stopping.set)
-        if next(numbers) > 1:
-            loop.call_soon_threadsafe(gateway.hurry)
-            _end_within(_HURRY_TIMEOUT_S)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
-def _stop_at_orders(worker: Worker, stopping: asyncio.Event, gateway: Gateway) -> None:
-    """Do the same when the supervisor says so, and drain when it is gone.
-
-    Orders are counted apart from signals: one of each is no second one.
-    """
-    numbers = itertools.count(1)
-
-    def stop() -> None:
-        stopping.set()
-        if next(numbers) > 1:
-            gateway.hurry()
-            _end_within(_HURRY_TIMEOUT_S)
-
-    worker.follow(asyncio.get_running_loop(), stop, stopping.set)
-
-
-def _end_within(seconds: float) -> None:
-    """End the process by then, also if threads or tasks of handlers do not.
-
-    Python waits for them for ever, and a signal's handler is the one thing that still runs then.
-    """
-
-    def end(_: int, __: FrameType | None) -> None:
-        try:
-            log.warning("handlers are still running, and are given up")
-            sys.stdout.flush()
-        finally:
-            os._exit(0)
-
-    signal.signal(signal.SIGALRM, end)
-    # Python puts signals back to their defaults while it ends, and this one's is to kill: the
-    # alarm is for the threads, which are waited for before this is called.
-    atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _urls(gateway: Gateway) -> list[str]:
-    urls = [
-        *gateway.websocket_urls,
-        *(f"{url}/@connections/ID" for url in gateway.callback_urls),
-        gateway.health_url,
-    ]
-    if gateway.page_url is not None:
-        urls.append(gateway.page_url)
-    return urls
-
-
-def _ready_line(gateway: Gateway) -> str:
-    return _ready_at(_urls(gateway))
-
-
-def _ready_at(urls: Iterable[str]) -> str:
-    return "wsgateway is ready: " + "  ".join(urls)
-
-
-async def _reload(source: ApiSource, gateway: Gateway, stopping: asyncio.Event) -> None:
-    try:
-        changes = watchfiles.awatch(
-            source.folder,
-            watch_filter=lambda _, path: source.is_source(path),
-            stop_event=stopping,
-        )
-        async for _ in changes:
-            await _reload_once(source, gateway)
-    # The system's bound on watches, a folder that is gone.
-    except Exception:
-        log.exception("changes are no longer watched", folder=str(source.folder))
-
-
-async def _reload_once(source: ApiSource, gateway: Gateway) -> None:
-    try:
-        # In a thread: an import may take its time, or run an event loop of its own.
-        gateway.deploy(await asyncio.to_thread(source.reload))
-    except OperatorFaults as error:
-        for fault in error.faults:
-            log.error("not reloaded", fault=str(fault))  # noqa: TRY400 - the fault says it all
-    else:
-        log.info("reloaded", path=str(source.path))
+def _print_ready(urls: Sequence[str]) -> None:
+    print("wsgateway is ready: " + "  ".join(urls), flush=True)
 
 
 def _pretty(settings: Settings) -> bool:

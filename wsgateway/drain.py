@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wsgateway.listener.shared import Shared
 
 _GOING_AWAY = (1001, "Going away")
@@ -26,14 +29,27 @@ class Drain:
 
     Args:
         shared: What the listeners share.
-        close_rate: Connections closed a second.
+        close_rate: Connections closed a second, at most.
+        close_jitter: What part of it each pause is longer, at most, so that nodes which stop together
+            do not send their clients away, and to each other, in step.
         grace_period_s: Time for work in flight, from the last closed connection on.
+        chance: A random number from 0 to 1.
     """
 
-    def __init__(self, shared: Shared, *, close_rate: float, grace_period_s: float) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        close_rate: float,
+        close_jitter: float,
+        grace_period_s: float,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._shared = shared
         self._close_rate = close_rate
+        self._close_jitter = close_jitter
         self._grace_period_s = grace_period_s
+        self._chance = chance
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -73,7 +89,8 @@ class Drain:
         connections = self._shared.hub.snapshot()
         for start in range(0, len(connections), size):
             if start > 0:
-                await self.wait(size / self._close_rate)
+                longer = 1 + self._close_jitter * self._chance()
+                await self.wait(longer * size / self._close_rate)
             for connection in connections[start : start + size]:
                 connection.leave()
 

@@ -64,11 +64,18 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S
 
 
 class SystemClock:
-    """The machine's time."""
+    """The machine's time.
+
+    Args:
+        wall_offset_s: How much later the wall clock is than the machine's.
+    """
+
+    def __init__(self, wall_offset_s: float = 0.0) -> None:
+        self._wall_offset_ns = round(wall_offset_s * 1e9)
 
     def epoch_ms(self) -> int:
         """Tell the wall clock."""
-        return time.time_ns() // 1_000_000
+        return (time.time_ns() + self._wall_offset_ns) // 1_000_000
 
     monotonic_s = staticmethod(time.monotonic)
 
@@ -202,7 +209,7 @@ class Gateway:
         self.ready = False
         self._name = api.definition.name
         self._ports = ports
-        self._clock = clock or SystemClock()
+        self._clock = clock or SystemClock(settings.wall_clock_offset_s)
         self._observer = observer or Observer()
         self._backends = Backends(settings, environ or {}, self._observer)
         deployment = compile_deployment(api.definition)
@@ -224,6 +231,7 @@ class Gateway:
             "Calls of functions.",
             lambda: self._backends.functions_running,
         )
+        self._metrics.gauge("wsgateway_tasks", "Tasks of the event loop.", _count_tasks)
         here = Node(self._hub)
         callbacks: Callbacks = here
         registry: Registry = MemoryRegistry()
@@ -232,6 +240,7 @@ class Gateway:
             registry = self._engine.registry
             callbacks = Everywhere(here, self._engine, self._hub.__contains__)
             _count_cluster(self._metrics, self._engine)
+            self._metrics.info("wsgateway_node", "Which node this is.", self._who)
         self._access_log = AccessLog(access_log, pretty=pretty, clock=self._clock)
         self._dispatcher = dispatcher = Dispatcher(
             api_id=self.api_id,
@@ -255,6 +264,7 @@ class Gateway:
         self._drain = Drain(
             self._shared,
             close_rate=settings.drain_close_rate,
+            close_jitter=settings.drain_close_jitter,
             grace_period_s=settings.grace_period_s,
         )
         self._listeners = self._build_listeners(callbacks)
@@ -392,6 +402,12 @@ class Gateway:
 
     def _joined(self, tag: bytes) -> None:
         self._dispatcher.tag = tag
+        log.info("this node gives ids of a new tag", **self._who())
+
+    def _who(self) -> dict[str, str]:
+        """Tell the node's name, and the tag that its connections' ids begin with."""
+        tag = self._dispatcher.tag
+        return {"node": self.settings.name_of_node, "tag": "" if tag is None else tag.hex()}
 
     # --- start and stop
 
@@ -468,6 +484,10 @@ class Gateway:
         self._drain.hurry()
 
 
+def _count_tasks() -> int:
+    return len(asyncio.all_tasks())
+
+
 def _count_cluster(metrics: Metrics, engine: Engine) -> None:
     """Let metrics tell what happens among the nodes."""
     metrics.gauge(
@@ -479,6 +499,16 @@ def _count_cluster(metrics: Metrics, engine: Engine) -> None:
         "wsgateway_nodes",
         "Nodes, this one and those included that are gone and not yet recovered.",
         lambda: 1 + engine.health().others,
+    )
+    metrics.gauge(
+        "wsgateway_nodes_recovering",
+        "Gone nodes whose $disconnects this node delivers.",
+        lambda: engine.health().recovering,
+    )
+    metrics.gauge(
+        "wsgateway_lease_certain",
+        "Whether no other node can have given this one up.",
+        lambda: engine.health().is_certain,
     )
     metrics.counter(
         "wsgateway_disconnects_recovered",

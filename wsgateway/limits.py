@@ -64,6 +64,7 @@ HANDLER_THREADS = 64
 
 DISCONNECT_CONCURRENCY_MAX = 100
 DRAIN_CLOSE_RATE = 1000.0
+DRAIN_CLOSE_JITTER = 0.2
 GRACE_PERIOD_S = 30.0
 
 # Descriptors kept free for handlers, log files and connections to backends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import platform
 import re
 import sys
 import tomllib
@@ -23,7 +24,21 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _PREFIX = "WSGATEWAY_"
-_SERVICE_LINK = re.compile(rf"{_PREFIX}(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP))(_\w+)?")
+# What Kubernetes sets in pods for a service that is called wsgateway, or wsgateway-*.
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_IPV4, _IPV6 = r"\d+(\.\d+){3}", r"[\da-f:]+:[\da-f:.]*"
+_SERVICE_LINK = re.compile(
+    rf"""
+    {_PREFIX} (\w+_)?
+    ( SERVICE_HOST                    = ({_IPV4}|{_IPV6})
+    | SERVICE_PORT (_\w+)?            = \d+
+    | PORT (_\d+_(TCP|UDP|SCTP))?     = (tcp|udp|sctp)://({_IPV4}|\[{_IPV6}\]):\d+
+    | PORT_\d+_(TCP|UDP|SCTP)_PROTO   = (tcp|udp|sctp)
+    | PORT_\d+_(TCP|UDP|SCTP)_PORT    = \d+
+    | PORT_\d+_(TCP|UDP|SCTP)_ADDR    = ({_IPV4}|{_IPV6})
+    )""",
+    re.ASCII | re.VERBOSE,
+)
 _API_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 _PORT_MAX = 65535
@@ -149,6 +164,12 @@ class Settings(BaseModel):
     )
 
     # Other nodes.
+    node_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,63}$")] | None = Field(
+        None,
+        description="What metrics and the log call this node; the machine's name when unset, "
+        "and a number after it with several workers. Nodes may have the same name: what tells them "
+        "apart is the tag that each draws.",
+    )
     redis: str | None = Field(
         None,
         description="Redis that nodes share, so that they are one gateway: redis://HOST:PORT, "
@@ -204,13 +225,28 @@ class Settings(BaseModel):
     drain_close_rate: Annotated[float, Field(gt=0)] = Field(
         limits.DRAIN_CLOSE_RATE, description="Connections closed a second while stopping."
     )
+    drain_close_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        limits.DRAIN_CLOSE_JITTER,
+        description="What part longer, at random, each pause between them is at most.",
+    )
     grace_period_s: Delay = Field(
         limits.GRACE_PERIOD_S, description="Time for work in flight while stopping."
+    )
+
+    # Tests.
+    wall_clock_offset_s: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        0.0,
+        description="For tests: how wrong the clock of this node is. Durations do not depend on it.",
     )
 
     def place(self, name: str) -> str:
         """Return where a setting was set, or the flag that sets it."""
         return self._places.get(name, _flag(name))
+
+    @property
+    def name_of_node(self) -> str:
+        """What people call this node."""
+        return self.node_name or platform.node()
 
     @property
     def at_fault(self) -> frozenset[str]:
@@ -368,13 +404,12 @@ def _file_fault(file: Path, error: OSError | ValueError) -> Fault:
 
 
 def _is_service_link(variable: str, value: str) -> bool:
-    """Whether Kubernetes set a variable, for a service that is called wsgateway.
+    """Whether Kubernetes set a variable, for a service whose name begins with wsgateway.
 
-    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    The value has to be one of its own: a setting that is misspelt, or has a URL as its port, is a
+    fault to be told.
     """
-    if variable == f"{_PREFIX}PORT":
-        return value.startswith(("tcp://", "udp://", "sctp://"))
-    return _SERVICE_LINK.fullmatch(variable) is not None
+    return _SERVICE_LINK.fullmatch(f"{variable}={value}") is not None
 
 
 def _flag(name: str) -> str:

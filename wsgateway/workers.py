@@ -75,6 +75,11 @@ class Worker:
         self._line = line
         self._is_ready = False
 
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings of all workers with what is this one's own."""
+        name = f"{settings.name_of_node}-{self.number}"
+        return settings.model_copy(update={"node_name": name})
+
     def ready(self, urls: Sequence[str]) -> None:
         """Say that it serves."""
         self._is_ready = True

@@ -56,7 +56,9 @@ _RECORD = """\
     async def handler(event, context):
         of = event["requestContext"]
         code = of.get("disconnectStatusCode", 0)
-        line = f'{of["eventType"]} {of["connectionId"]} {of["requestId"]} {code} {os.getpid()}\\n'
+        age_ms = of["requestTimeEpoch"] - of["connectedAt"]
+        ids = f'{of["connectionId"]} {of["requestId"]}'
+        line = f'{of["eventType"]} {ids} {code} {os.getpid()} {age_ms}\\n'
         os.write(FILE, line.encode())
         if code and SLOW_S:
             await asyncio.sleep(SLOW_S)
@@ -84,12 +86,18 @@ _UNDELIVERED = re.compile(
 
 
 class Event(NamedTuple):
-    """A call of `$connect` or `$disconnect`."""
+    """A call of `$connect` or `$disconnect`.
+
+    Attributes:
+        pid: The node's that delivered it.
+        age_ms: Of the connection, as the event has it.
+    """
 
     connection_id: str
     request_id: str
     code: int
     pid: int
+    age_ms: int
 
 
 @dataclass(eq=False, slots=True)
@@ -136,10 +144,12 @@ class Node:
 
     Attributes:
         descriptors: It had that many before any client came.
+        tasks: The same, of its event loop.
     """
 
     process: GatewayProcess
     descriptors: int = 0
+    tasks: int = 0
 
     @property
     def pid(self) -> int:
@@ -157,6 +167,10 @@ class Node:
             if (line.get("level") in {"error", "critical"} or "exception" in line)
             and not _UNDELIVERED.search(str(line.get("exception")))
         ]
+
+    async def who(self) -> dict[str, str]:
+        """What it says of itself."""
+        return dict(re.findall(r'(\w+)="([^"]*)"', await self.process.metric("wsgateway_node_info")))
 
     async def accepts(self) -> bool:
         """Whether it is ready for connections."""
@@ -218,21 +232,36 @@ class Fleet:
 
     # --- nodes
 
-    async def start(self, count: int = 1) -> list[Node]:
-        """Start nodes, and wait until each reaches all others."""
-        started = await asyncio.gather(*(self._start() for _ in range(count)))
+    async def start(
+        self, count: int = 1, *, each: Sequence[Mapping[str, object]] = ()
+    ) -> list[Node]:
+        """Start nodes, and wait until each reaches all others.
+
+        Args:
+            count: How many.
+            each: Settings of each one that are its own.
+        """
+        own = each or [{}] * count
+        started = await asyncio.gather(*map(self._start, own))
         self.nodes += started
         await self._meet()
         for node in started:
             # Until it has watched for a lease time it says of no node that it is gone.
             await until(lambda node=node: self._denies(node))  # type: ignore[misc]
             node.descriptors = node.count_descriptors()
+            node.tasks = await node.process.tasks()
         return started
 
-    async def _start(self) -> Node:
+    async def _start(self, own: Mapping[str, object]) -> Node:
         folder = write_app(self._folder / f"node-{next(self._numbers)}", _APP)
         process = await self._stack.enter_async_context(
-            serving(folder, "--redis", self._redis, settings=self._settings, environ=self._environ)
+            serving(
+                folder,
+                "--redis",
+                self._redis,
+                settings={**self._settings, **own},
+                environ=self._environ,
+            )
         )
         return Node(process)
 
@@ -329,8 +358,8 @@ class Fleet:
             text = record.read()
             self._record_read = record.tell()
         for line in text.splitlines():
-            kind, connection_id, request_id, code, pid = line.split()
-            self._events[kind].append(Event(connection_id, request_id, int(code), int(pid)))
+            kind, connection_id, request_id, *numbers = line.split()
+            self._events[kind].append(Event(connection_id, request_id, *map(int, numbers)))
 
     def connects(self) -> list[Event]:
         """Return the calls of `$connect`."""
@@ -384,6 +413,7 @@ class Fleet:
         async def is_idle() -> bool:
             left["connections"] = await node.process.connections()
             left["calls of functions"] = await node.process.functions_running()
+            left["tasks"] = max(0, await node.process.tasks() - node.tasks)
             more = node.count_descriptors() - node.descriptors
             left["descriptors"] = max(0, more - REDIS_CONNECTIONS_MAX)
             return not any(left.values())

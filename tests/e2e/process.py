@@ -75,12 +75,19 @@ class GatewayProcess:
         """Return how many connections are open."""
         return await self._gauge("wsgateway_connections")
 
+    async def tasks(self) -> int:
+        """Return how many tasks its event loop has."""
+        return await self._gauge("wsgateway_tasks")
+
     async def _gauge(self, name: str) -> int:
+        return int(float((await self.metric(f"{name} ")).split()[1]))
+
+    async def metric(self, beginning: str) -> str:
+        """Return the one line of its metrics that begins so."""
         async with aiohttp.ClientSession() as session, session.get(self.metrics_url) as response:
-            for line in (await response.text()).splitlines():
-                if line.startswith(f"{name} "):
-                    return int(float(line.split()[1]))
-        raise AssertionError(f"{name} is no metric")
+            text = await response.text()
+        [line] = [line for line in text.splitlines() if line.startswith(beginning)]
+        return line
 
     def rss_kib(self) -> int:
         """Return the resident memory of the process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -295,6 +296,7 @@ async def test_each_worker_has_a_management_port_of_its_own(
     tmp_path: Path, disconnects: Path, settings: dict[str, object]
 ) -> None:
     folder, flags = app(tmp_path), ("--workers", "2", "--management-port", "0")
+    settings["node_name"] = "here"
     async with serving(folder, *flags, settings=settings) as gateway:
         urls = gateway.ready_line.split(": ", 1)[1].split()
         health = [url for url in urls if url.endswith("/_wsgateway/health")]
@@ -302,7 +304,7 @@ async def test_each_worker_has_a_management_port_of_its_own(
         by_worker = await clients_by_worker(gateway)
 
         async with aiohttp.ClientSession() as session:
-            counts = []
+            counts, names = [], []
             for url in health:
                 async with session.get(url) as response:
                     assert response.status == 200
@@ -310,8 +312,10 @@ async def test_each_worker_has_a_management_port_of_its_own(
                     text = await response.text()
                 [line] = [x for x in text.splitlines() if x.startswith("wsgateway_connections ")]
                 counts.append(int(float(line.split()[1])))
+                names += re.findall(r'wsgateway_node_info\{node="([^"]*)"', text)
         pids = pids_of(gateway)
         assert counts == [len(by_worker[pids[1]]), len(by_worker[pids[2]])]
+        assert names == ["here-1", "here-2"]
 
 
 async def test_reload_reaches_every_worker(

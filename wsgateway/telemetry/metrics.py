@@ -14,7 +14,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -96,6 +100,7 @@ class Metrics(Collector):
         self._routes: dict[tuple[str, str], RouteMetrics] = {}
         self.replies_dropped: Counter[str] = Counter()
         self._counters_elsewhere: list[tuple[str, str, Callable[[], float]]] = []
+        self._infos: list[tuple[str, str, Callable[[], dict[str, str]]]] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -118,6 +123,10 @@ class Metrics(Collector):
     def counter(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """Add a counter that is kept elsewhere and read when metrics are asked for."""
         self._counters_elsewhere.append((name, documentation, value))
+
+    def info(self, name: str, documentation: str, labels: Callable[[], dict[str, str]]) -> None:
+        """Add labels that tell what this is, read when metrics are asked for."""
+        self._infos.append((name, documentation, labels))
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
@@ -149,3 +158,5 @@ class Metrics(Collector):
         yield dropped
         for name, documentation, value in self._counters_elsewhere:
             yield CounterMetricFamily(name, documentation, value=value())
+        for name, documentation, labels in self._infos:
+            yield InfoMetricFamily(name, documentation, value=labels())

@@ -53,6 +53,7 @@ class MovableClock(SystemClock):
     """The machine's time, and what a test adds to it."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead_s = 0.0
 
     def epoch_ms(self) -> int:
