@@ -12,8 +12,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.listener.raw import raw_client
 from wsgateway.api.definition import ApiDefinition
-from wsgateway.gateway import Gateway, SystemClock, bind_ports
+from wsgateway.clock import SystemClock
+from wsgateway.gateway import Gateway
 from wsgateway.loaders.source import LoadedApi
+from wsgateway.ports import bind_ports
 from wsgateway.settings import Settings
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import re
@@ -11,12 +10,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 
 import wsgateway
 from tests.e2e.process import COMMAND, bare_environ
-from wsgateway import cli
-from wsgateway.loaders.folder import HandlerFolder
 from wsgateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -186,29 +182,3 @@ def test_the_installed_script_is_the_same_command(tmp_path: Path) -> None:
     )
 
     assert (finished.returncode, finished.stdout) == (0, f"{wsgateway.__version__}\n")
-
-
-async def test_a_folder_that_can_no_longer_be_watched_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The operating system bounds what can be watched; the gateway goes on without."""
-    (tmp_path / "default.py").write_text(HANDLER)
-    folder = HandlerFolder(tmp_path)
-    monkeypatch.setattr("watchfiles.awatch", AwatchWithoutWatches)
-
-    with structlog.testing.capture_logs() as logs:
-        await cli._reload(folder, None, asyncio.Event())  # type: ignore[arg-type]
-
-    assert [line["event"] for line in logs] == ["changes are no longer watched"]
-    folder.close()
-
-
-class AwatchWithoutWatches:
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __aiter__(self) -> AwatchWithoutWatches:
-        return self
-
-    async def __anext__(self) -> None:
-        raise OSError("OS file watch limit reached.")

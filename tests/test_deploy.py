@@ -70,7 +70,7 @@ def test_variables_are_settings_and_bind_callbacks_to_the_address_of_the_pod() -
 
 
 def test_variables_of_other_services_stay_out() -> None:
-    """A service `wsgateway-management` would set WSGATEWAY_MANAGEMENT_PORT to a URL."""
+    """A service `wsgateway-management` would set variables that look like settings."""
     assert pod()["enableServiceLinks"] is False
 
 

@@ -13,8 +13,9 @@ import structlog
 from tests.harness import echo, serving
 from wsgateway.api.definition import ApiDefinition
 from wsgateway.errors import OperatorFaults
-from wsgateway.gateway import Gateway, bind_ports, callback_url, stages_to_serve, tls_context
+from wsgateway.gateway import Gateway, stages_to_serve
 from wsgateway.loaders.source import LoadedApi
+from wsgateway.ports import bind_ports, callback_url, tls_context
 from wsgateway.settings import Settings, derived_api_id, load_settings
 
 if TYPE_CHECKING:

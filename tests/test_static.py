@@ -11,10 +11,11 @@ from yarl import URL
 
 from tests.harness import echo
 from wsgateway.api.definition import ApiDefinition
-from wsgateway.cli import _ready_line
-from wsgateway.gateway import Gateway, bind_ports
+from wsgateway.gateway import Gateway
 from wsgateway.loaders.source import LoadedApi
 from wsgateway.page import static_folder
+from wsgateway.ports import bind_ports
+from wsgateway.serving import served_urls
 from wsgateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Served:
 
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
         self.gateway = gateway
-        self.ready_urls = _ready_line(gateway).split(": ", 1)[1].split()
+        self.ready_urls = served_urls(gateway)
         self._session = session
 
     async def get(

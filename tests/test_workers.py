@@ -14,7 +14,7 @@ from wsgateway.workers import reserve_ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wsgateway.gateway import Ports
+    from wsgateway.ports import Ports
     from wsgateway.workers import ReservedPorts
 
 REDIS = "redis://127.0.0.1"

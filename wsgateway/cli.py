@@ -21,19 +21,13 @@ from wsgateway.connections_command.commands import connections
 from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.exits import OPERATOR_FAULT, give_up, giving_up
 from wsgateway.functions.environment import handler_environment
-from wsgateway.gateway import (
-    Gateway,
-    bind_ports,
-    callback_url,
-    check_redis,
-    stages_to_serve,
-    tls_context,
-)
+from wsgateway.gateway import Gateway, check_redis, stages_to_serve
 from wsgateway.invocation import invoke_route
 from wsgateway.loaders.faults import collecting
 from wsgateway.loaders.file import open_source
 from wsgateway.loaders.summary import summary
 from wsgateway.page import static_folder
+from wsgateway.ports import bind_ports, callback_url, tls_context
 from wsgateway.serving import serve_until_stopped
 from wsgateway.settings import Settings, load_settings
 from wsgateway.telemetry.logs import configure_logging
@@ -41,8 +35,8 @@ from wsgateway.telemetry.logs import configure_logging
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from wsgateway.gateway import Ports
     from wsgateway.loaders.source import ApiSource, LoadedApi
+    from wsgateway.ports import Ports
     from wsgateway.workers import Worker
 
 log = structlog.stdlib.get_logger(__name__)

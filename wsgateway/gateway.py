@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
-import ssl
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING
 
@@ -21,6 +18,7 @@ from wsgateway.api.definition import StageDefinition, stage_name
 from wsgateway.api.deployment import compile_deployment
 from wsgateway.api.endpoints import INTERNAL
 from wsgateway.backends import Backends
+from wsgateway.clock import SystemClock
 from wsgateway.cluster.hub import Hub
 from wsgateway.cluster.node import DELIVERIES, Everywhere, Node
 from wsgateway.cluster.registry import MemoryRegistry
@@ -29,19 +27,18 @@ from wsgateway.dispatch import Dispatcher
 from wsgateway.drain import Drain
 from wsgateway.entropy import random_bytes
 from wsgateway.errors import Fault, OperatorFaults
-from wsgateway.limits import BACKLOG
-from wsgateway.listener.server import Descriptors, Listener, bind, keep_time
+from wsgateway.listener.server import Descriptors, Listener, keep_time
 from wsgateway.listener.shared import ListenerLimits, Shared
 from wsgateway.management import Management
 from wsgateway.observer import Observer
 from wsgateway.page import Page
+from wsgateway.ports import Ports, authority_of, callback_url, tls_context
 from wsgateway.settings import derived_api_id
 from wsgateway.stage import Stage
 from wsgateway.telemetry.access_log import AccessLog
 from wsgateway.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -60,82 +57,6 @@ log = structlog.stdlib.get_logger(__name__)
 # What an HTTP request may take after everything else has ended.
 _HTTP_TIMEOUT_S = 0.5
 _GOING_AWAY = (1001, "Going away")
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with
-
-
-class SystemClock:
-    """The machine's time.
-
-    Args:
-        wall_offset_s: How much later the wall clock is than the machine's.
-    """
-
-    def __init__(self, wall_offset_s: float = 0.0) -> None:
-        self._wall_offset_ns = round(wall_offset_s * 1e9)
-
-    def epoch_ms(self) -> int:
-        """Tell the wall clock."""
-        return (time.time_ns() + self._wall_offset_ns) // 1_000_000
-
-    monotonic_s = staticmethod(time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The bound sockets.
-
-    Attributes:
-        public: For clients, and for everything else when there is no management port.
-        management: Empty without a management port.
-    """
-
-    public: list[socket.socket]
-    management: list[socket.socket]
-
-    def close(self) -> None:
-        """Let go of them."""
-        for bound in (*self.public, *self.management):
-            bound.close()
-
-
-def bind_ports(settings: Settings) -> Ports:
-    """Bind the ports that the settings name.
-
-    Raises:
-        OperatorFaults: One is taken, or an address is not this machine's.
-    """
-    faults: list[Fault] = []
-    public = _bind("port", settings.host, settings.port, settings, faults)
-    management: list[socket.socket] = []
-    if settings.management_port is not None:
-        host = settings.management_host or settings.host
-        management = _bind("management_port", host, settings.management_port, settings, faults)
-    ports = Ports(public, management)
-    if faults:
-        ports.close()
-        raise OperatorFaults(faults)
-    return ports
-
-
-def _bind(
-    name: str, host: str, port: int, settings: Settings, faults: list[Fault]
-) -> list[socket.socket]:
-    try:
-        return bind(host, port)
-    # A host that no name can be is a ValueError.
-    except (OSError, ValueError) as error:
-        faults.append(_port_fault(settings.place(name), f"{host}:{port}", error))
-        return []
-
-
-def _port_fault(place: str, address: str, error: OSError | ValueError) -> Fault:
-    number = error.errno if isinstance(error, OSError) else None
-    remedy = {
-        errno.EADDRINUSE: "stop what uses it, or choose another",
-        errno.EACCES: "choose one from 1024 up, or run with the right to use it",
-    }.get(number or 0, "name an address of this machine")
-    reason = getattr(error, "strerror", None) or error
-    return Fault(place, f"cannot listen on {address}: {reason}", remedy)
 
 
 def check_redis(settings: Settings) -> None:
@@ -306,8 +227,8 @@ class Gateway:
     def websocket_urls(self) -> list[str]:
         """Where clients connect, by stage."""
         scheme = "wss" if self.settings.tls_certificate else "ws"
-        authority = _authority(self._ports.public)
-        return [f"{scheme}://{authority}/{name}" for name in self._stages]
+        at = authority_of(self._ports.public)
+        return [f"{scheme}://{at}/{name}" for name in self._stages]
 
     @property
     def callback_urls(self) -> list[str]:
@@ -325,7 +246,7 @@ class Gateway:
         if self._page is None or not self._page.has_index:
             return None
         scheme = "https" if self.settings.tls_certificate else "http"
-        return f"{scheme}://{_authority(self._ports.public)}/{INTERNAL}/"
+        return f"{scheme}://{authority_of(self._ports.public)}/{INTERNAL}/"
 
     def _build_listeners(self, callbacks: Callbacks) -> list[Listener]:
         tls = tls_context(self.settings)
@@ -420,7 +341,7 @@ class Gateway:
         """
         if self._engine is not None:
             await self._engine.start()
-        self._listen()
+        self._ports.listen(self.settings)
         self._running = [
             asyncio.create_task(keep_time(self._shared, self._descriptors)),
             *(asyncio.create_task(listener.serve()) for listener in self._listeners),
@@ -430,18 +351,6 @@ class Gateway:
         for task in self._running:
             task.add_done_callback(self._ended)
         self.ready = True
-
-    def _listen(self) -> None:
-        ports = self._ports
-        for name, sockets in (("port", ports.public), ("management_port", ports.management)):
-            try:
-                for bound in sockets:
-                    bound.listen(BACKLOG)
-            # Two processes can bind a port with SO_REUSEADDR until one of them listens.
-            except OSError as error:
-                fault = _port_fault(self.settings.place(name), _authority(sockets), error)
-                ports.close()
-                raise OperatorFaults([fault]) from error
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self.ready and not task.cancelled():
@@ -524,49 +433,6 @@ def _count_cluster(metrics: Metrics, engine: Engine) -> None:
         metrics.counter(
             f"wsgateway_delivery_{name}", documentation, partial(engine.delivery_count, name)
         )
-
-
-def callback_url(settings: Settings, ports: Ports, path: str) -> str:
-    """Return the URL of a path on the port that serves callbacks."""
-    scheme = "https" if settings.tls_certificate else "http"
-    return f"{scheme}://{_authority(ports.management or ports.public)}/{path}"
-
-
-def _authority(sockets: list[socket.socket]) -> str:
-    host, port = sockets[0].getsockname()[:2]
-    host = _ANY_ADDRESS.get(host, host)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return what the listeners speak TLS with, if they shall.
-
-    Raises:
-        OperatorFaults: Certificate or key cannot be used.
-    """
-    certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is None or key is None:
-        return None
-    faults = []
-    for name, file in (("tls_certificate", certificate), ("tls_key", key)):
-        try:
-            file.read_bytes()
-        except OSError as error:
-            problem = f"{file} cannot be read: {error.strerror}"
-            faults.append(Fault(settings.place(name), problem, "name a PEM file"))
-    if faults:
-        raise OperatorFaults(faults)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # DG websocket-api-ciphers: TLS 1.2 or 1.3 only.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # The password of a locked key would be asked for on the terminal.
-        context.load_cert_chain(certificate, key, password="")
-    except ssl.SSLError as error:
-        problem = f"{certificate} and {key} cannot be used: {error.reason or error}"
-        remedy = "name a PEM certificate and its key, without a password"
-        raise OperatorFaults([Fault(settings.place("tls_certificate"), problem, remedy)]) from error
-    return context
 
 
 def _listener_limits(settings: Settings) -> ListenerLimits:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wsgateway.api.definition import CONNECT, DISCONNECT
 from wsgateway.api.deployment import compile_deployment
 from wsgateway.backends import Backends
+from wsgateway.clock import SystemClock
 from wsgateway.cluster.registry import MemoryRegistry
 from wsgateway.connection import ConnectionEntry, ConnectionKey, Handshake
 from wsgateway.connection_id import ENTROPY_SIZE, TAG_SIZE, new_connection_id
@@ -15,7 +16,7 @@ from wsgateway.contracts import Accepted
 from wsgateway.dispatch import Dispatcher
 from wsgateway.entropy import random_bytes
 from wsgateway.errors import Fault, OperatorFaults
-from wsgateway.gateway import SystemClock, stages_to_serve
+from wsgateway.gateway import stages_to_serve
 from wsgateway.observer import Observer
 from wsgateway.settings import derived_api_id
 from wsgateway.stage import Stage

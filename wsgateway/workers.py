@@ -36,7 +36,7 @@ import structlog
 
 from wsgateway.cluster.publisher import Backoff
 from wsgateway.errors import Fault, OperatorFaults
-from wsgateway.gateway import Ports, bind_ports
+from wsgateway.ports import Ports, bind_ports
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop

@@ -68,7 +68,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "api.yaml"
 
 
-def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
+def run(folder: Path, *arguments: str, **variables: str) -> tuple[int, str, str]:
     """Return exit code, output and errors."""
     ran = subprocess.run(
         [*COMMAND, *arguments],
@@ -76,7 +76,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str, str]:
         capture_output=True,
         text=True,
         cwd=folder,
-        env=bare_environ(folder),
+        env=bare_environ(folder) | variables,
     )
     assert "Traceback" not in ran.stderr, ran.stderr
     return ran.returncode, ran.stdout, ran.stderr
@@ -92,6 +92,20 @@ def test_validate_prints_what_would_be_served(file: Path) -> None:
     assert "local two-way local AWS_PROXY python:_local.handler" in lines
     assert "dev ws://127.0.0.1:8080/dev" in lines
     assert "prod ws://127.0.0.1:8080/prod" in lines
+
+
+@pytest.mark.parametrize(
+    ("host", "authority"),
+    [("0.0.0.0", "127.0.0.1:8080"), ("::", "[::1]:8080"), ("2001:db8::7", "[2001:db8::7]:8080")],
+)
+def test_validate_prints_urls_that_a_client_can_use(file: Path, host: str, authority: str) -> None:
+    """As the ready line of `serve` does; the image listens on every address."""
+    listening = {"WSGATEWAY_HOST": host, "WSGATEWAY_INSECURE_CALLBACKS": "true"}
+
+    code, output, _ = run(file.parent, "validate", "api.yaml", **listening)
+
+    assert code == 0
+    assert re.findall(r"ws://\S+", output) == [f"ws://{authority}/dev", f"ws://{authority}/prod"]
 
 
 def test_validate_tells_every_fault_with_its_line(file: Path) -> None:

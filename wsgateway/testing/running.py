@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from wsgateway.api.definition import ApiDefinition, RouteDefinition
+from wsgateway.clock import SystemClock
 from wsgateway.errors import Fault, OperatorFaults
 from wsgateway.functions.environment import handler_environment
-from wsgateway.gateway import Gateway, SystemClock, bind_ports, callback_url, stages_to_serve
+from wsgateway.gateway import Gateway, stages_to_serve
 from wsgateway.loaders.file import open_source
 from wsgateway.loaders.source import LoadedApi
 from wsgateway.page import static_folder
+from wsgateway.ports import bind_ports, callback_url
 from wsgateway.settings import load_settings
 from wsgateway.testing import callbacks, client, process
 from wsgateway.testing.calls import Events, Recorder, connection_id_of
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import ModuleType
 
-    from wsgateway.gateway import Ports
     from wsgateway.loaders.source import ApiSource
+    from wsgateway.ports import Ports
     from wsgateway.settings import Settings
     from wsgateway.testing.calls import HasConnectionId
 
