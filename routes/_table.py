@@ -1,7 +1,8 @@
 r"""Who is in which room, and what was said there in the last minutes.
 
-In the memory of this process, or in DynamoDB when `CHAT_TABLE` names a table. On Lambda it has to
-be the latter: each instance of a function has a memory of its own. Such a table is made with
+In the memory of this process; in DynamoDB when `CHAT_TABLE` names a table; in Redis or Valkey when
+`CHAT_REDIS` is the URL of one. Several gateways, and Lambda, need one of the latter two: each process
+has a memory of its own. On Lambda, Redis also needs the package `redis`. A table is made with
 
     aws dynamodb create-table --table-name chat --billing-mode PAY_PER_REQUEST \
         --attribute-definitions AttributeName=pk,AttributeType=S AttributeName=sk,AttributeType=S \
@@ -22,9 +23,12 @@ from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from threading import RLock
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import boto3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SAID_MAX = 50
 """How much of what was said in a room is kept, and for how long."""
@@ -38,6 +42,8 @@ _ROOMS_LISTED_MAX = 50
 # DynamoDB cancels transactions that meet on an item; the last of so many waits half a second.
 _ATTEMPTS_MAX = 10
 _ATTEMPT_WAIT_S = 0.05
+# Of Redis, for each of two attempts.
+_ANSWER_TIMEOUT_S = 2.0
 
 
 class AlreadyIn(Exception):
@@ -245,10 +251,12 @@ class DynamoTable:
             )
 
     def members(self, room: str) -> list[Member]:
-        return _in_order(self._query(f"room#{room}", "begins_with(sk, :a)", a="name#"))
+        return _in_order(
+            map(_member, self._query(f"room#{room}", "begins_with(sk, :a)", a="name#"))
+        )
 
     def rooms_of(self, connection_id: str) -> list[Member]:
-        return _in_order(self._query(f"connection#{connection_id}"))
+        return _in_order(map(_member, self._query(f"connection#{connection_id}")))
 
     def rooms(self) -> list[tuple[str, int]]:
         counts = ((item["sk"]["S"], int(item["people"]["N"])) for item in self._query("rooms"))
@@ -321,9 +329,120 @@ class DynamoTable:
         raise AssertionError("the last attempt returns or raises")
 
 
+_ADD = """
+local room, connection, rooms = unpack(KEYS)
+local room_name, name, place, people_max = unpack(ARGV)
+if redis.call('HEXISTS', connection, room_name) == 1 then return 'already in' end
+if redis.call('HEXISTS', room, name) == 1 then return 'name taken' end
+local people = redis.call('HLEN', room)
+if people >= tonumber(people_max) then return 'room full' end
+redis.call('HSET', room, name, place)
+redis.call('HSET', connection, room_name, place)
+redis.call('ZADD', rooms, -people - 1, room_name)
+return 'added'
+"""
+
+_REMOVE = """
+local room, connection, rooms = unpack(KEYS)
+local room_name = ARGV[1]
+local place = redis.call('HGET', connection, room_name)
+if not place then return false end
+redis.call('HDEL', connection, room_name)
+redis.call('HDEL', room, cjson.decode(place)[1])
+local people = redis.call('HLEN', room)
+if people > 0 then
+    redis.call('ZADD', rooms, -people, room_name)
+else
+    redis.call('ZREM', rooms, room_name)
+end
+return place
+"""
+
+
+class RedisTable:
+    """For many processes.
+
+    Its keys; a place is the name that is unique, and the member:
+
+        chat:room:lobby         hash        ada: ["ada", {"name": "Ada", ...}]
+        chat:connection:ID      hash        lobby: the same
+        chat:rooms              sorted set  lobby: -2, as the fullest rooms come first
+        chat:said:lobby         sorted set  a message: when it was said; expires
+    """
+
+    _REFUSALS: ClassVar = {
+        b"already in": AlreadyIn,
+        b"name taken": NameTaken,
+        b"room full": RoomFull,
+    }
+
+    def __init__(self, client: Any, people_max: int = PEOPLE_MAX) -> None:
+        self._client = client
+        self._people_max = people_max
+        self._add = client.register_script(_ADD)
+        self._remove = client.register_script(_REMOVE)
+
+    def add(self, member: Member) -> None:
+        name = member.name.casefold()
+        place = json.dumps([name, asdict(member)])
+        outcome = self._add(
+            keys=self._keys(member.room, member.connection_id),
+            args=[member.room, name, place, self._people_max],
+        )
+        if outcome in self._REFUSALS:
+            raise self._REFUSALS[outcome]
+
+    def remove(self, room: str, connection_id: str) -> Member | None:
+        place = self._remove(keys=self._keys(room, connection_id), args=[room])
+        return None if place is None else _member_at(place)
+
+    def members(self, room: str) -> list[Member]:
+        return _in_order(map(_member_at, self._client.hvals(f"chat:room:{room}")))
+
+    def rooms_of(self, connection_id: str) -> list[Member]:
+        return _in_order(map(_member_at, self._client.hvals(f"chat:connection:{connection_id}")))
+
+    def rooms(self) -> list[tuple[str, int]]:
+        fullest = self._client.zrange("chat:rooms", 0, _ROOMS_LISTED_MAX - 1, withscores=True)
+        return [(room.decode(), -int(score)) for room, score in fullest]
+
+    def say(self, room: str, at_ms: int, message: dict[str, Any]) -> None:
+        key = f"chat:said:{room}"
+        with self._client.pipeline() as commands:
+            commands.zadd(key, {json.dumps(message): at_ms})
+            commands.zremrangebyrank(key, 0, -SAID_MAX - 1)
+            commands.expire(key, SAID_S)
+            commands.execute()
+
+    def said(self, room: str, now_ms: int) -> list[dict[str, Any]]:
+        after_ms = now_ms - SAID_S * 1000
+        messages = self._client.zrangebyscore(f"chat:said:{room}", f"({after_ms}", "+inf")
+        return [json.loads(message) for message in messages]
+
+    def _keys(self, room: str, connection_id: str) -> list[str]:
+        return [f"chat:room:{room}", f"chat:connection:{connection_id}", "chat:rooms"]
+
+
 def _table() -> Table:
+    if url := os.environ.get("CHAT_REDIS"):
+        return RedisTable(_redis(url))
     name = os.environ.get("CHAT_TABLE")
     return DynamoTable(name, boto3.client("dynamodb")) if name else MemoryTable()
+
+
+def _redis(url: str) -> Any:
+    # Lambda's runtime does not have it, and the other tables do without.
+    from redis import Redis  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+    from redis.retry import Retry  # noqa: PLC0415
+
+    return Redis.from_url(
+        url,
+        socket_timeout=_ANSWER_TIMEOUT_S,
+        socket_connect_timeout=_ANSWER_TIMEOUT_S,
+        # A connection may have ended while nobody used it.
+        retry=Retry(NoBackoff(), 1),
+    )
 
 
 def _member_key(member: Member) -> tuple[str, str]:
@@ -338,8 +457,13 @@ def _member(item: dict[str, Any]) -> Member:
     return Member(**json.loads(item["member"]["S"]))
 
 
-def _in_order(items: list[dict[str, Any]]) -> list[Member]:
-    return sorted(map(_member, items), key=lambda member: member.joined_at_ms)
+def _member_at(place: bytes) -> Member:
+    return Member(**json.loads(place)[1])
+
+
+def _in_order(members: Iterable[Member]) -> list[Member]:
+    # Who came in the same millisecond has an order too: always the same one.
+    return sorted(members, key=lambda member: (member.joined_at_ms, member.room, member.name))
 
 
 def _fullest(rooms: Any) -> list[tuple[str, int]]:

@@ -193,22 +193,3 @@ def test_redis_is_the_service_that_is_there() -> None:
     [port] = manifests()["Service", "valkey"]["spec"]["ports"]
 
     assert (where.scheme, where.hostname, where.port) == ("redis", "valkey", port["port"])
-
-
-# --- Compose, with two gateways
-
-
-def test_every_variable_of_a_composed_gateway_is_a_setting() -> None:
-    text = (ROOT / "deploy" / "compose" / "compose.yaml").read_text(encoding="utf-8")
-    services: dict[str, Any] = yaml.safe_load(text)["services"]
-    gateways = [service for name, service in services.items() if name.startswith("gateway-")]
-
-    assert len(gateways) == 2
-    for gateway in gateways:
-        variables = dict(
-            re.findall(r"(WSGATEWAY_\w+)=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
-        )
-        variables |= gateway["environment"]
-        merged, faults = load_settings({}, variables, None)
-        assert faults == []
-        assert merged.redis == "redis://valkey:6379"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from wsgateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+HAPROXY = ROOT / "deploy" / "haproxy.cfg"
+GATEWAYS = ("gateway-1", "gateway-2")
 HANDLERS = {
     "connect.py": "async def handler(event, context): return {'statusCode': 200}\n",
     "slow.py": """\
@@ -60,6 +65,25 @@ def compose() -> dict[str, Any]:
     return document
 
 
+def composed(service: str) -> Settings:
+    """Return the settings of one of Compose's gateways."""
+    return settings_of(variables() | compose()["services"][service]["environment"])
+
+
+def seconds(text: str) -> float:
+    """Read a time as Compose and HAProxy write it."""
+    match = re.fullmatch(r"(\d+)(s|m)", text)
+    assert match is not None, text
+    return int(match[1]) * {"s": 1, "m": 60}[match[2]]
+
+
+def haproxy(directive: str) -> str:
+    """Return the arguments of a directive that the load balancer's configuration has once."""
+    text = HAPROXY.read_text(encoding="utf-8")
+    [arguments] = re.findall(rf"^ +{directive} +(.*)$", text, re.MULTILINE)
+    return str(arguments)
+
+
 def test_the_image_serves_clients_from_everywhere_and_callbacks_from_itself() -> None:
     settings = settings_of(variables())
 
@@ -69,27 +93,126 @@ def test_the_image_serves_clients_from_everywhere_and_callbacks_from_itself() ->
     assert instructions("EXPOSE") == ["8080"]
 
 
-def test_compose_binds_callbacks_to_a_name_of_the_private_network_alone() -> None:
-    gateway = compose()["services"]["gateway"]
-    settings = settings_of(variables() | gateway["environment"])
-    networks = {
-        network
-        for network, options in gateway["networks"].items()
-        if settings.management_host in (options or {}).get("aliases", [])
+def test_compose_runs_two_gateways_behind_a_load_balancer() -> None:
+    services = compose()["services"]
+
+    assert services.keys() == {"load-balancer", *GATEWAYS, "valkey", "backend"}
+    assert {name: one["ports"] for name, one in services.items() if "ports" in one} == {
+        "load-balancer": ["8080:8080"]
+    }
+    # Pulled from nowhere, and built once.
+    built = [name for name, service in services.items() if "build" in service]
+    assert (len(built), services[built[0]]["build"]) == (1, ".")
+    assert {services[name]["image"] for name in (*GATEWAYS, "backend")} == {"wsgateway"}
+
+
+def test_who_is_on_which_network_of_compose() -> None:
+    document = compose()
+    on = {name: set(service["networks"]) for name, service in document["services"].items()}
+
+    assert on == {
+        "load-balancer": {"public"},
+        "gateway-1": {"public", "private", "registry"},
+        "gateway-2": {"public", "private", "registry"},
+        "valkey": {"registry"},
+        "backend": {"private"},
+    }
+    assert document["networks"] == {
+        "public": None,
+        "private": {"internal": True},
+        "registry": {"internal": True},
     }
 
-    assert networks == {"private"}
-    assert compose()["networks"]["private"] == {"internal": True}
-    assert gateway["ports"] == ["8080:8080"]
+
+def test_compose_binds_callbacks_to_a_name_of_the_private_network_alone() -> None:
+    services = compose()["services"]
+    names = {composed(gateway).management_host for gateway in GATEWAYS}
+    known_on = {
+        name: {
+            (service, network)
+            for service, options in services.items()
+            if isinstance(options["networks"], dict)
+            for network, attached in options["networks"].items()
+            if name in (attached or {}).get("aliases", [])
+        }
+        for name in names
+    }
+
+    assert known_on == {
+        "callbacks-1": {("gateway-1", "private")},
+        "callbacks-2": {("gateway-2", "private")},
+    }
+    # Nothing else in the file is called so.
+    assert not names & services.keys()
 
 
-def test_the_backend_of_compose_has_the_private_network_and_the_url_of_callbacks() -> None:
-    backend = compose()["services"]["backend"]
+def test_the_gateways_of_compose_are_one_gateway_and_their_rooms_one_chat() -> None:
+    services = compose()["services"]
 
-    assert backend["networks"] == ["private"]
-    assert backend["environment"]["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] == (
+    for gateway in GATEWAYS:
+        assert composed(gateway).redis == "redis://valkey:6379"
+        assert services[gateway]["environment"]["CHAT_REDIS"] == "redis://valkey:6379"
+        assert services[gateway]["depends_on"] == {"valkey": {"condition": "service_healthy"}}
+
+
+def test_the_backend_of_compose_has_the_url_of_either_gateway() -> None:
+    services = compose()["services"]
+
+    assert services["backend"]["environment"]["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] == (
         "http://callbacks:8081/dev"
     )
+    for gateway in GATEWAYS:
+        assert "callbacks" in services[gateway]["networks"]["private"]["aliases"]
+        assert composed(gateway).management_port == 8081
+
+
+def test_a_stop_under_compose_has_the_time_that_it_takes() -> None:
+    services = compose()["services"]
+    stop_s = {name: seconds(services[name]["stop_grace_period"]) for name in GATEWAYS}
+
+    for gateway in GATEWAYS:
+        settings = composed(gateway)
+        assert stop_s[gateway] > settings.drain_delay_s + settings.grace_period_s + settings.lease_s
+        # Else it would be stopped before them, and their clients would be told nothing.
+        assert "depends_on" not in services["load-balancer"]
+        assert seconds(haproxy("hard-stop-after")) > stop_s[gateway]
+    assert seconds(services["load-balancer"]["stop_grace_period"]) > seconds(
+        haproxy("hard-stop-after")
+    )
+
+
+def test_the_load_balancer_of_compose_does_what_one_must() -> None:
+    text = HAPROXY.read_text(encoding="utf-8")
+    servers = re.findall(r"^ +server +(\S+) +(\S+)$", text, re.MULTILINE)
+    check = haproxy("default-server")
+    every, falls = re.search(r"inter (\d+s) fall (\d+)", check).groups()  # type: ignore[union-attr]
+    [mounted] = compose()["services"]["load-balancer"]["volumes"]
+
+    assert servers == [(gateway, f"{gateway}:8080") for gateway in GATEWAYS]
+    assert (ROOT / mounted.partition(":")[0]).resolve() == HAPROXY
+    assert haproxy("option httpchk") == "GET /_wsgateway/health"
+    for gateway in GATEWAYS:
+        settings = composed(gateway)
+        assert (settings.host, settings.port) == ("0.0.0.0", 8080)
+        # A check that takes long is one that waits for `timeout connect`.
+        assert settings.drain_delay_s > seconds(every) * int(falls) + seconds(
+            haproxy("timeout connect")
+        )
+        assert seconds(haproxy("timeout tunnel")) > settings.idle_timeout_s
+        assert seconds(haproxy("timeout server")) > settings.integration_timeout_ms / 1000
+
+
+@pytest.mark.slow
+async def test_haproxy_takes_its_configuration() -> None:
+    program = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        pytest.skip("NOT CHECKED: deploy/haproxy.cfg, as there is no haproxy on this machine")
+    process = await asyncio.create_subprocess_exec(
+        program, "-c", "-f", HAPROXY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+
+    assert process.returncode == 0, output.decode()
 
 
 def test_the_builder_is_sent_what_it_copies_and_nothing_else() -> None:

@@ -1,4 +1,4 @@
-"""The chat's handlers, with both of the tables they can have."""
+"""The chat's handlers, with each of the tables they can have."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.cluster.valkey import Server
 from wsgateway.loaders.folder import HandlerFolder
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     Message = dict[str, Any]
 
 ROUTES = Path(__file__).parents[2] / "routes"
-TABLES = ("memory", pytest.param("dynamodb", marks=pytest.mark.slow))
+TABLES = (
+    "memory",
+    pytest.param("dynamodb", marks=pytest.mark.slow),
+    pytest.param("redis", marks=pytest.mark.redis),
+)
 NOW_MS = 1_700_000_000_000
 
 
@@ -68,6 +73,20 @@ def dynamodb(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[],
     client.close()
 
 
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[Server]:
+    """A server for tests that find it empty."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(shared_valkey: Server) -> str:
+    """The URL of a Valkey that is empty."""
+    shared_valkey.ask("FLUSHALL")
+    return shared_valkey.url
+
+
 class App:
     """The handlers without a gateway.
 
@@ -83,7 +102,7 @@ class App:
         self.posted: dict[str, list[Message]] = {}
         self.gone: set[str] = set()
         self.now_ms = NOW_MS
-        self.close = folder.close
+        self._folder = folder
         self._handlers: Mapping[str, Callable[[Any, Any], Any]] = folder.load().handlers
         self._messages = count(1)
         package = self._handlers["join"].__module__.rpartition(".")[0]
@@ -91,6 +110,11 @@ class App:
         self.table: Any = sys.modules[f"{package}._table"]
         self.post_once = self.helpers.post_once
         vars(self.helpers)["post_once"] = self._post
+
+    def close(self) -> None:
+        self._folder.close()
+        if isinstance(self.table.TABLE, self.table.RedisTable):
+            self.table.TABLE._client.close()
 
     def _post(self, url: str, connection_id: str, message: Message) -> bool:
         if connection_id in self.gone:
@@ -131,7 +155,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., App]]:
     apps: list[App] = []
 
     def loaded(**environ: str) -> App:
-        for name in ("CHAT_TABLE", "CHAT_ORIGINS", "CHAT_PEOPLE_MAX"):
+        for name in ("CHAT_TABLE", "CHAT_REDIS", "CHAT_ORIGINS", "CHAT_PEOPLE_MAX"):
             monkeypatch.delenv(name, raising=False)
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
@@ -146,6 +170,10 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., App]]:
 @pytest.fixture(params=TABLES)
 def app(request: pytest.FixtureRequest, load: Callable[..., App]) -> Callable[..., App]:
     """Loads the handlers with each of their tables."""
-    if request.param == "memory":
-        return load
-    return partial(load, CHAT_TABLE=request.getfixturevalue("dynamodb")())
+    match request.param:
+        case "dynamodb":
+            return partial(load, CHAT_TABLE=request.getfixturevalue("dynamodb")())
+        case "redis":
+            return partial(load, CHAT_REDIS=request.getfixturevalue("valkey_url"))
+        case _:
+            return load

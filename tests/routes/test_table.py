@@ -1,4 +1,4 @@
-"""Who is in which room: in memory and in DynamoDB alike."""
+"""Who is in which room: in memory, in DynamoDB and in Redis alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.valkey import Server
 from tests.routes.conftest import NOW_MS
 
 if TYPE_CHECKING:
@@ -132,9 +133,12 @@ def test_of_what_was_said_so_much_is_kept(tables: Tables) -> None:
     assert said == [str(number) for number in range(10, 60)]
 
 
-def test_one_of_many_at_once_gets_a_name(load: Callable[..., App]) -> None:
-    # DynamoDB promises that transactions exclude each other; moto does not keep it.
-    tables = Tables(load())
+# DynamoDB promises that transactions exclude each other; moto does not keep it.
+@pytest.mark.parametrize(
+    "app", ["memory", pytest.param("redis", marks=pytest.mark.redis)], indirect=True
+)
+def test_one_of_many_at_once_gets_a_name(app: Callable[..., App]) -> None:
+    tables = Tables(app())
 
     def try_to_add(number: int) -> bool:
         try:
@@ -157,6 +161,40 @@ def test_memory_forgets_the_rooms_that_were_silent_longest(load: Callable[..., A
 
     assert table.said("room 0", NOW_MS) == []
     assert table.said("room 1", NOW_MS) == [{"id": "1"}]
+
+
+@pytest.mark.redis
+def test_redis_keeps_nothing_for_good(
+    load: Callable[..., App], valkey_url: str, shared_valkey: Server
+) -> None:
+    tables = Tables(load(CHAT_REDIS=valkey_url))
+    # Names are compared as Python compares them, and are not always ASCII.
+    tables.add("c1", "Stra\N{LATIN SMALL LETTER SHARP S}e")
+    tables.add("c1", "\N{GRINNING FACE}", "kitchen")
+    tables.table.say("lobby", NOW_MS, {"id": "1"})
+
+    tables.table.remove("lobby", "c1")
+    tables.table.remove("kitchen", "c1")
+
+    assert shared_valkey.ask("KEYS", "*") == [b"chat:said:lobby"]
+    left_s = shared_valkey.ask("TTL", "chat:said:lobby")
+    assert isinstance(left_s, int)
+    assert 590 < left_s <= 600
+
+
+@pytest.mark.redis
+@pytest.mark.slow
+def test_a_redis_that_was_restarted_is_found_again(load: Callable[..., App]) -> None:
+    with Server() as server:
+        tables = Tables(load(CHAT_REDIS=server.url))
+        tables.add("c1", "Ada")
+
+        server.restart()
+
+        # Also the scripts have to be told again.
+        bo = tables.add("c2", "Bo")
+        assert tables.table.members("lobby") == [bo]
+        assert tables.table.remove("lobby", "c1") is None
 
 
 class Busy:
