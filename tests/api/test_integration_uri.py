@@ -61,12 +61,14 @@ def test_a_function_of_this_process(uri: str, module: str, name: str) -> None:
         ("http://h/{a}/x-{b.c}?d=e", {"a", "b.c"}),
         ("http://h/", set()),
         ("arn:aws:apigateway:us-east-1:s3:path/{bucket}/{key}", {"bucket", "key"}),
+        ("arn:aws:apigateway:us-east-1:s3:path/{bucket}?prefix=a{b}&{c}=d", {"bucket", "b"}),
         ("arn:aws:apigateway:us-east-1:sqs:action/SendMessage", set()),
+        ("arn:aws:apigateway:us-east-1:sqs:action/SendMessage?a={b}", {"b"}),
         (FUNCTION, set()),
         ("python:_a.b", set()),
     ],
 )
-def test_placeholders_of_the_path(uri: str, names: set[str]) -> None:
+def test_placeholders(uri: str, names: set[str]) -> None:
     assert placeholders(parse_uri(uri)) == names
 
 

@@ -263,6 +263,6 @@ def test_a_path_that_visits_too_much_is_a_fault() -> None:
 
 def test_other_sources_are_refused_when_it_is_built() -> None:
     with pytest.raises(ValueError, match="is not a source"):
-        RequestParameters({"integration.request.header.X": "request.header.X"})
+        RequestParameters({"integration.request.header.X": "request.header.X"}, ())
     with pytest.raises(ValueError, match="is not a source"):
         ResponseParameters({"route.response.header.Sec-WebSocket-Protocol": "context.stage"})

@@ -3,7 +3,8 @@
 What one property can be is checked where it is declared. This is about several of them: names that
 lead somewhere, what a type of integration needs and cannot use, what only handshakes have.
 
-Nothing that is merely unused is refused. What would do nothing although it looks as if it did is.
+Nothing that is merely unused is refused. What would do nothing although it looks as if it did is,
+unless API Gateway is known to take it; then it is warned of.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wsgateway.api.integration_uri import (
 from wsgateway.api.models import InvalidModel, compile_model
 from wsgateway.api.rules import is_handshake_source
 from wsgateway.api.stage_variables import MissingStageVariable, references, resolve
+from wsgateway.api.unmapped_headers import CONNECTION_HEADERS, unmapped_headers
 from wsgateway.arns import FunctionArn, ServiceUri, check_role_arn
 
 if TYPE_CHECKING:
@@ -59,6 +61,15 @@ def check(definition: ApiDefinition, at_fault: Collection[Location] = ()) -> lis
             sections, and entries of them, or everything. Nothing is said of what refers to it.
     """
     return list(dict.fromkeys(_Check(definition, frozenset(at_fault)).findings()))
+
+
+def without_effect(definition: ApiDefinition) -> list[Finding]:
+    """Return what is declared in vain, and taken all the same because API Gateway takes it."""
+    return [
+        finding
+        for name, integration in definition.integrations.items()
+        for finding in _not_sent(("integrations", name, "requestParameters"), integration)
+    ]
 
 
 class _Check:
@@ -372,6 +383,30 @@ def _parameters(
                 f"nothing is mapped to {{{name}}}",
                 f"add integration.request.path.{name} to requestParameters",
             )
+
+
+def _not_sent(at: Location, integration: IntegrationDefinition) -> Iterator[Finding]:
+    kind = integration.integration_type
+    if kind is IntegrationType.AWS_PROXY:
+        if integration.request_parameters:
+            yield Finding(
+                at,
+                "is without effect: AWS_PROXY sends the event alone",
+                "remove it, or write integrationType: AWS",
+            )
+        return
+    prefix = "integration.request.header."
+    unmapped = unmapped_headers(kind)
+    for key in integration.request_parameters:
+        name = key.removeprefix(prefix).lower()
+        if not key.startswith(prefix) or name not in unmapped:
+            continue
+        why = (
+            "it is about the connection or the length of the body"
+            if name in CONNECTION_HEADERS
+            else "requests to AWS are signed, and it belongs to that"
+        )
+        yield Finding((*at, key), f"is not sent: {why}", "remove it")
 
 
 def _models(at: Location, key: str, route: RouteDefinition) -> Iterator[Finding]:

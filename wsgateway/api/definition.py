@@ -220,7 +220,8 @@ class IntegrationDefinition(_Declared):
         description=(
             "Headers, query string parameters and parts of the path of requests: from "
             "`route.request.body.PATH`, `context.NAME`, `stageVariables.NAME`, `'text'`, and for `$connect` "
-            "`route.request.header.NAME` and `route.request.querystring.NAME`."
+            "`route.request.header.NAME` and `route.request.querystring.NAME`. Headers of the "
+            "connection are not sent, nor to AWS those of signatures; the log warns of them."
         ),
     )
     template_selection_expression: Annotated[

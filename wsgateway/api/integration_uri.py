@@ -16,7 +16,8 @@ from wsgateway.arns import FunctionArn, ServiceUri, parse_integration_uri
 
 PYTHON: Final = "python:"
 
-_PLACEHOLDER = re.compile(r"\{([A-Za-z0-9._$-]+)\}")
+# What path parameters are put for.
+PLACEHOLDER: Final = re.compile(r"\{([A-Za-z0-9._$-]+)\}")
 _NOT_IN_URLS = re.compile(r"[^!-~]|[\"<>\\^`|{}]")
 _PYTHON = re.compile(
     r"python:(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*)\.(?P<name>[^\W\d]\w*)", re.ASCII
@@ -85,19 +86,20 @@ def parse_uri(text: str) -> Uri:
 
 
 def placeholders(uri: Uri) -> frozenset[str]:
-    """Return the names in braces in a URI's path, which path parameters are put for."""
+    """Return the names in braces in a URI: in its path, and for a service in its query string."""
     match uri:
         case HttpUrl(path=path):
-            return frozenset(_PLACEHOLDER.findall(path))
-        case ServiceUri(kind="path", target=target):
-            return frozenset(_PLACEHOLDER.findall(target))
+            return frozenset(PLACEHOLDER.findall(path))
+        case ServiceUri(target=target, query=query):
+            values = [pair.partition("=")[2] for pair in query.split("&")]
+            return frozenset(PLACEHOLDER.findall(" ".join([target, *values])))
         case _:
             return frozenset()
 
 
 def _http(text: str) -> HttpUrl:
     example = "write one such as http://127.0.0.1:3000/path"
-    bare = _PLACEHOLDER.sub("", text)
+    bare = PLACEHOLDER.sub("", text)
     if wrong := _NOT_IN_URLS.search(bare):
         raise InvalidUri(
             f"no URL holds {wrong[0]!r}", f"percent-encode it: {_percent_encoded(wrong[0])}"
@@ -118,7 +120,7 @@ def _http(text: str) -> HttpUrl:
         )
     if parts.fragment:
         raise InvalidUri("a fragment is never sent", "leave out what begins with #")
-    if _PLACEHOLDER.search(parts.netloc + parts.query):
+    if PLACEHOLDER.search(parts.netloc + parts.query):
         raise InvalidUri("only the path has placeholders in braces", "use a stage variable there")
     return HttpUrl(text, parts.path)
 

@@ -18,7 +18,6 @@ https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocke
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -29,6 +28,7 @@ from wsgateway.contracts import HttpResponse
 from wsgateway.errors import FunctionFailed, InvokeRefused, TransformationFailed
 from wsgateway.integrations.requests import RequestTransformation
 from wsgateway.integrations.responses import ResponseTransformation
+from wsgateway.integrations.uri_parameters import UriText, check_path, escaped, query_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,33 +38,12 @@ if TYPE_CHECKING:
     from wsgateway.aws.services import Service
     from wsgateway.contracts import IntegrationResponse, Invoker
     from wsgateway.events import RouteRequest
-    from wsgateway.integrations.parameters import Parameters
 
     Headers = Sequence[tuple[str, str]]
 
 _OK: Final = 200
 _FORM: Final = "application/x-www-form-urlencoded"
 _WITHOUT_BODY: Final = frozenset({"GET", "HEAD"})
-# What is about one connection (RFC 9110, 7.6.1), how long a body is, and the signature.
-_NOT_MAPPED: Final = frozenset(
-    {
-        "authorization",
-        "connection",
-        "content-length",
-        "date",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-amz-content-sha256",
-        "x-amz-date",
-        "x-amz-security-token",
-    }
-)
-_PLACEHOLDER = re.compile(r"\{([A-Za-z0-9._$-]+)\+?\}")
 
 
 class TextInvoker(Protocol):
@@ -124,7 +103,7 @@ class LambdaIntegration:
             IntegrationFault: The function was not invoked, or took too long.
         """
         body = self._request.body(request)
-        headers = _mapped(self._request.parameters(request))
+        headers = self._request.parameters(request).headers
         try:
             result = await self._function.call(
                 # As API Gateway does where there is no body, and functions cannot do with less.
@@ -159,6 +138,8 @@ class ActionIntegration:
     def __init__(self, definition: IntegrationDefinition, aws: Aws) -> None:
         assert definition.integration_uri is not None, "checked with the definition"
         self._uri = parse_service_uri(definition.integration_uri)
+        self._path = UriText(self._uri.target, _encoded_again)
+        self._query = _Query(self._uri.query)
         self._method = (definition.integration_method or "POST").upper()
         self._role_arn = definition.credentials_arn
         self._timeout_s = definition.timeout_in_millis / 1000
@@ -187,21 +168,17 @@ class ActionIntegration:
         if self._method in _WITHOUT_BODY:
             body = b""
         headers = _with_defaults(
-            _mapped(parameters), request.entry.key.api_id, self._content_type(ready.service)
+            parameters.headers, request.entry.key.api_id, self._content_type(ready.service)
         )
-        query = [f"{_escaped(n)}={_escaped(v)}" for n, v in parameters.querystring]
+        query = query_pairs(parameters.querystring)
         path, host_prefix = "/", ""
         if self._uri.kind == "path":
-            path = "/" + _filled(
-                self._uri.target, parameters.path, safe="/" if ready.service.is_s3 else ""
-            )
-            if not {".", ".."}.isdisjoint(path.split("/")):
-                raise TransformationFailed(f"a path parameter leads elsewhere: {path}")
+            path = "/" + self._path.filled(parameters.path, safe="/" if ready.service.is_s3 else "")
+            check_path(path)
         else:
             host_prefix = ready.service.host_prefixes.get(self._uri.target, "")
             headers, query, body = self._action(ready.service, headers, query, body)
-        if self._uri.query:
-            query = [_filled_query(self._uri.query, parameters.path), *query]
+        query = [*self._query.filled(parameters.path), *query]
         response = await self._aws.send(
             ready,
             self._method,
@@ -241,13 +218,27 @@ class ActionIntegration:
             raise TransformationFailed(f"the request names another action than {action}")
         names = {pair[0] for pair in given}
         added = [
-            f"{name}={_escaped(value)}"
+            f"{name}={escaped(value)}"
             for name, value in (("Action", action), ("Version", service.api_version))
             if name not in names
         ]
         if query or not body:
             return headers, [*added, *query], body
         return headers, query, b"&".join([*(pair.encode() for pair in added), body])
+
+
+class _Query:
+    """The query string of a service's URI, whose values may have placeholders."""
+
+    def __init__(self, query: str) -> None:
+        pairs = [pair.partition("=") for pair in query.split("&")] if query else []
+        self._pairs = [
+            (escaped(unquote(name)), UriText(value, lambda text: escaped(unquote(text))))
+            for name, _, value in pairs
+        ]
+
+    def filled(self, values: Mapping[str, str]) -> list[str]:
+        return [f"{name}={value.filled(values)}" for name, value in self._pairs]
 
 
 def _with_defaults(mapped: Headers, api_id: str, content_type: str | None) -> Headers:
@@ -263,42 +254,13 @@ def _with_defaults(mapped: Headers, api_id: str, content_type: str | None) -> He
     return [*(header for header in defaults if header[0].lower() not in names), *mapped]
 
 
-def _mapped(parameters: Parameters) -> Headers:
-    return [header for header in parameters.headers if header[0].lower() not in _NOT_MAPPED]
+def _encoded_again(path: str) -> str:
+    """Return a part of a path, percent-encoded as signatures want it."""
+    return quote(unquote(path), safe="/")
 
 
 def _value(headers: Headers, folded: str) -> str:
     return next((value for name, value in headers if name.lower() == folded), "")
-
-
-def _filled(text: str, values: Mapping[str, str], *, safe: str) -> str:
-    """Return a path with values for its placeholders, percent-encoded as signatures want it."""
-    return "".join(
-        quote(_parameter(values, piece), safe=safe, errors="replace")
-        if turn % 2
-        else quote(unquote(piece), safe="/")
-        for turn, piece in enumerate(_PLACEHOLDER.split(text))
-    )
-
-
-def _filled_query(text: str, values: Mapping[str, str]) -> str:
-    pairs = []
-    for pair in text.split("&"):
-        name, _, value = pair.partition("=")
-        filled = _PLACEHOLDER.sub(lambda match: _parameter(values, match[1]), unquote(value))
-        pairs.append(f"{_escaped(unquote(name))}={_escaped(filled)}")
-    return "&".join(pairs)
-
-
-def _parameter(values: Mapping[str, str], name: str) -> str:
-    # Without it the request would be another one.
-    if not (value := values.get(name)):
-        raise TransformationFailed(f"the path parameter {name} has no value")
-    return value
-
-
-def _escaped(text: str) -> str:
-    return quote(text, safe="", errors="replace")
 
 
 def _json_text(value: object) -> bytes:

@@ -19,16 +19,18 @@ backend can rely on what it was mapped.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_plus
 
 from wsgateway.api.definition import IntegrationType
+from wsgateway.api.unmapped_headers import CONNECTION_HEADERS
 from wsgateway.contracts import IntegrationResponse
-from wsgateway.errors import TransformationFailed
 from wsgateway.events import ConnectRequest, forwarded_headers
-from wsgateway.integrations.parameters import CONNECTION_HEADERS, header_value
+from wsgateway.integrations.parameters import header_value
 from wsgateway.integrations.requests import RequestTransformation
 from wsgateway.integrations.responses import ResponseTransformation
+from wsgateway.integrations.uri_parameters import UriText, check_path, query_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -54,12 +56,9 @@ _OWN: Final = frozenset(
 )
 
 _ORIGIN = re.compile(r"https?://[^/?#{}\s]+", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"\{([A-Za-z0-9._$-]+)\+?\}")
 # RFC 3986, 3.3 and 3.4, and escapes that are there already.
 _PATH_SAFE: Final = "/%:@!$&'()*+,;=-._~"
 _QUERY_SAFE: Final = f"{_PATH_SAFE}?"
-# RFC 3986, 5.2.4: what a backend takes out of a path, with what stands before it.
-_UPWARDS: Final = frozenset({".", ".."})
 
 
 class HttpIntegration:
@@ -111,7 +110,7 @@ class HttpIntegration:
         )
 
     def _url(self, request: RouteRequest, parameters: Parameters) -> str:
-        query = [f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in parameters.querystring]
+        query = query_pairs(parameters.querystring)
         if self._proxy and isinstance(request, ConnectRequest):
             mapped = self._request.mapped.querystring_names | self._uri.querystring_names
             query = [*_client_query(request, but=mapped), *query]
@@ -171,15 +170,12 @@ class _Uri:
             raise ValueError(f"{uri} is not a URL of http or https")
         path, _, query = uri[origin.end() :].partition("#")[0].partition("?")
         self._origin = origin[0]
-        # Text and names of placeholders, by turns.
-        self._path = [
-            piece if turn % 2 else quote(piece, safe=_PATH_SAFE)
-            for turn, piece in enumerate(_PLACEHOLDER.split(path or "/"))
-        ]
+        self._path = UriText(path or "/", partial(quote, safe=_PATH_SAFE))
         self._query = [quote(query, safe=_QUERY_SAFE)] if query else []
         self.querystring_names = frozenset(_name(pair) for pair in query.split("&") if pair)
+        constant = self._path.constant
         self._constant = (
-            "?".join([self._origin + self._path[0], *self._query]) if len(self._path) == 1 else None
+            None if constant is None else "?".join([self._origin + constant, *self._query])
         )
 
     def filled(self, path_parameters: Mapping[str, str], query: Sequence[str]) -> str:
@@ -194,21 +190,12 @@ class _Uri:
         """
         if self._constant is not None and not query:
             return self._constant
-        url = self._origin + self._filled_path(path_parameters)
+        path = self._path.filled(path_parameters)
+        if self._path.constant is None:
+            check_path(path)
+        url = self._origin + path
         all_query = "&".join([*self._query, *query])
         return f"{url}?{all_query}" if all_query else url
-
-    def _filled_path(self, values: Mapping[str, str]) -> str:
-        pieces = self._path.copy()
-        for index in range(1, len(pieces), 2):
-            # Without one the URL would be another: /users/ for /users/7.
-            if not (value := values.get(pieces[index])):
-                raise TransformationFailed(f"the path parameter {pieces[index]} has no value")
-            pieces[index] = quote(value, safe="", errors="replace")
-        path = "".join(pieces)
-        if len(pieces) > 1 and not _UPWARDS.isdisjoint(path.split("/")):
-            raise TransformationFailed(f"a path parameter leads elsewhere: {path}")
-        return path
 
 
 def _client_query(request: ConnectRequest, *, but: Container[str]) -> list[str]:

@@ -24,30 +24,13 @@ from wsgateway.events import ConnectRequest, MessageRequest, forwarded_headers, 
 from wsgateway.json_path import MISSING, CostlyPath, compile_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from wsgateway.contracts import HttpResponse
     from wsgateway.events import RouteRequest
 
 # RFC 9110, 5.5: what has no place in a header's value is replaced with a space.
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# What is about one connection, not about a request (RFC 9110, 7.6.1), and how long a body is. No
-# mapping sets them: they would say something else than what is sent.
-CONNECTION_HEADERS: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 # AWS: "Total combined size of request line and header values 10240 Bytes".
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
 VALUE_SIZE_MAX: Final = 10_240
@@ -133,12 +116,16 @@ _ResponseSource: TypeAlias = "Callable[[ResponseFacts], Sequence[str]]"
 class RequestParameters:
     """The compiled `requestParameters` of an integration.
 
+    Args:
+        declared: Where each value comes from, by parameter.
+        unmapped_headers: What is left out, in lower case.
+
     Attributes:
         header_names: Of the mapped headers, in lower case.
         querystring_names: Of the mapped query string parameters.
     """
 
-    def __init__(self, declared: Mapping[str, str]) -> None:
+    def __init__(self, declared: Mapping[str, str], unmapped_headers: Container[str]) -> None:
         self._sources: dict[str, list[tuple[str, _Source]]] = {
             "header": [],
             "querystring": [],
@@ -146,7 +133,7 @@ class RequestParameters:
         }
         for key, source in declared.items():
             place, _, name = key.removeprefix("integration.request.").partition(".")
-            if place == "header" and name.lower() in CONNECTION_HEADERS:
+            if place == "header" and name.lower() in unmapped_headers:
                 continue
             self._sources[place].append((name, _request_source(source)))
         self.header_names = frozenset(name.lower() for name, _ in self._sources["header"])

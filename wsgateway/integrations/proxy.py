@@ -10,8 +10,9 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from wsgateway.contracts import IntegrationResponse
-from wsgateway.errors import MalformedResponse, TransformationFailed
+from wsgateway.errors import MalformedResponse
 from wsgateway.events import MessageRequest, event_for
+from wsgateway.integrations.requests import decoded
 
 if TYPE_CHECKING:
     from wsgateway.contracts import Invoker
@@ -49,17 +50,10 @@ class ProxyIntegration:
         """
         event = event_for(request)
         if self._to_binary and isinstance(request, MessageRequest):
-            _check_base64(request.body)
+            decoded(request.body)
             event["isBase64Encoded"] = True
         result = await self._invoker.invoke(event, timeout_s=self._timeout_s)
         return parse_proxy_response(result)
-
-
-def _check_base64(message: str) -> None:
-    try:
-        b64decode(message, validate=True)
-    except ValueError as error:
-        raise TransformationFailed(f"what is sent as binary is not base64: {error}") from error
 
 
 def parse_proxy_response(result: object) -> IntegrationResponse:

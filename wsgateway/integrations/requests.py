@@ -13,7 +13,8 @@ from base64 import b64decode
 from typing import TYPE_CHECKING
 
 from wsgateway.api.definition import ContentHandling, IntegrationType, PassthroughBehavior
-from wsgateway.api.expressions import compile_template_selection
+from wsgateway.api.expressions import DEFAULT_KEY, compile_template_selection
+from wsgateway.api.unmapped_headers import unmapped_headers
 from wsgateway.errors import TransformationFailed, UnsupportedMediaType
 from wsgateway.events import MessageRequest
 from wsgateway.integrations.parameters import RequestFacts, RequestParameters
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _PROXIES = frozenset({IntegrationType.AWS_PROXY, IntegrationType.HTTP_PROXY})
 # The effective content type of a message: AWS's own example of a MOCK has only this key.
-_FALLBACK_KEYS = ("$default", "application/json")
+_FALLBACK_KEYS = (DEFAULT_KEY, "application/json")
 
 
 class RequestTransformation:
@@ -39,7 +40,9 @@ class RequestTransformation:
     """
 
     def __init__(self, definition: IntegrationDefinition) -> None:
-        self.mapped = RequestParameters(definition.request_parameters)
+        self.mapped = RequestParameters(
+            definition.request_parameters, unmapped_headers(definition.integration_type)
+        )
         self._proxy = definition.integration_type in _PROXIES
         self._to_binary = definition.content_handling_strategy is ContentHandling.CONVERT_TO_BINARY
         selection = definition.template_selection_expression
@@ -77,7 +80,7 @@ class RequestTransformation:
         if text is None:
             return None
         if self._to_binary:
-            return _decoded(text)
+            return decoded(text)
         # Java writes a question mark for a lone surrogate, which a template can find in JSON.
         return text.encode(errors="replace")
 
@@ -99,7 +102,12 @@ class RequestTransformation:
         return None
 
 
-def _decoded(text: str) -> bytes:
+def decoded(text: str) -> bytes:
+    """Return the bytes that a message stands for where `CONVERT_TO_BINARY` is declared.
+
+    Raises:
+        TransformationFailed: It is no base64.
+    """
     try:
         return b64decode(text, validate=True)
     except ValueError as error:

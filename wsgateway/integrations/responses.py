@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING
 
 from wsgateway.api.definition import ContentHandling
-from wsgateway.api.expressions import compile_response_selection
+from wsgateway.api.expressions import DEFAULT_KEY, compile_response_selection
 from wsgateway.api.response_keys import ResponseKeys
 from wsgateway.contracts import IntegrationResponse
 from wsgateway.errors import TransformationFailed
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from wsgateway.contracts import HttpResponse
     from wsgateway.events import RouteRequest
     from wsgateway.vtl import Template
-
-_FALLBACK_KEY = "$default"
 
 
 class ResponseTransformation:
@@ -95,7 +93,7 @@ class _Response:
             key = self._selection.evaluate(message, response.status, response.headers)
             if key is not None and key in self._templates:
                 return self._templates[key]
-        return self._templates.get(_FALLBACK_KEY)
+        return self._templates.get(DEFAULT_KEY)
 
 
 def _text(body: bytes) -> str:

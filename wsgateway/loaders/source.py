@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsgateway.api.checks import check
+import structlog
+
+from wsgateway.api.checks import check, without_effect
 from wsgateway.api.definition import CONNECT, DEFAULT, DISCONNECT, ApiDefinition
 from wsgateway.api.integration_uri import PYTHON, InvalidUri, PythonReference, parse_uri
 from wsgateway.errors import Fault, OperatorFaults
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from wsgateway.api.definition import RouteDefinition
     from wsgateway.functions.python import Handler
     from wsgateway.loaders.yaml_file import Read
+
+log = structlog.stdlib.get_logger(__name__)
 
 EVENT_FILES = {"connect": CONNECT, "disconnect": DISCONNECT, "default": DEFAULT}
 _FILES = {key: name for name, key in EVENT_FILES.items()}
@@ -60,6 +64,7 @@ class ApiSource(ABC):
         self.folder = folder
         self.definition_file = definition_file
         self._functions = FunctionFolder(folder)
+        self._warned: frozenset[Fault] = frozenset()
 
     def definition(self) -> ApiDefinition:
         """Return what is declared, without what handlers' files add, or the defaults.
@@ -157,7 +162,20 @@ class ApiSource(ABC):
         if faults:
             # A broken helper is a fault of each handler that imports it.
             raise OperatorFaults(list(dict.fromkeys(faults)))
+        self._warn(by_line(read.fault(*finding) for finding in without_effect(definition)))
         return LoadedApi(definition, handlers, function_names, functions)
+
+    def _warn(self, found: Sequence[Fault]) -> None:
+        """Log what has not been logged of the definition as it was loaded last."""
+        for warning in found:
+            if warning not in self._warned:
+                log.warning(
+                    "a declaration is without effect",
+                    place=warning.place,
+                    problem=warning.problem,
+                    remedy=warning.remedy,
+                )
+        self._warned = frozenset(found)
 
     def _no_handler(self, read: Read[ApiDefinition], key: str) -> tuple[int, Fault]:
         line = read.line(("routes", key))
