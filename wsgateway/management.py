@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import structlog
 
@@ -85,8 +86,11 @@ class Management:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        stage, path = split_target(scope["raw_path"].decode("ascii"))
+        target = scope["raw_path"].decode("ascii")
+        stage, path = split_target(target)
         if stage == INTERNAL or (self._has_page and _asks_for_root(scope)):
+            # Nobody else looks at it, and the listener leaves it out.
+            scope["path"] = unquote(target)
             await self._internal(scope, receive, send)
             return
         started_s = self._clock.monotonic_s()
@@ -171,7 +175,7 @@ class Management:
 
 
 def _asks_for_root(scope: Scope) -> bool:
-    return scope["path"] == "/" and scope["method"] in {"GET", "HEAD"}
+    return scope["raw_path"] == b"/" and scope["method"] in {"GET", "HEAD"}
 
 
 async def _read_message(scope: Scope, receive: Receive) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import re
 import textwrap
 import tomllib
 from importlib.metadata import version
@@ -26,6 +27,7 @@ from uvicorn.server import ServerState
 from websockets.protocol import SEND_EOF, Protocol, State
 from websockets.server import ServerProtocol
 
+from wsgateway.listener.exchange import Exchange
 from wsgateway.listener.http import Http
 from wsgateway.listener.server import Listener
 from wsgateway.listener.wire import Wire
@@ -135,12 +137,27 @@ async def test_what_is_used_of_the_protocol_exists() -> None:
 
 def test_the_protocol_calls_what_is_overridden_instead_of_acting_itself() -> None:
     """These decide on an upgrade, and on the next request, by calling what `Http` overrides."""
-    for name in ("on_headers_complete", "on_body", "on_message_complete"):
+    for name in ("on_body", "on_message_complete"):
         source = inspect.getsource(getattr(HttpToolsProtocol, name))
         assert "self.parser.should_upgrade() and self._should_upgrade()" in source
-    assert "on_response=self.on_response_complete" in inspect.getsource(
-        HttpToolsProtocol.on_headers_complete
+
+
+def test_a_request_is_begun_as_the_protocol_would() -> None:
+    """`Http` does by itself what this does, with an `Exchange` in place of a cycle."""
+    source = inspect.getsource(HttpToolsProtocol.on_headers_complete)
+    assert set(re.findall(r"self\.scope\[\"(\w+)\"\]", source)) == {
+        "http_version",
+        "method",
+        "path",
+        "query_string",
+        "raw_path",
+    }
+    assert parameters(RequestResponseCycle.__init__)[1:] == re.findall(
+        r"^ {12}(\w+)=", source, flags=re.MULTILINE
     )
+    assert "on_response=self.on_response_complete" in source
+    assert "if existing_cycle is None or existing_cycle.response_complete:" in source
+    assert "self.pipeline.appendleft((self.cycle, app))" in source
 
 
 async def test_headers_are_one_list_in_protocol_and_scope() -> None:
@@ -153,12 +170,22 @@ async def test_headers_are_one_list_in_protocol_and_scope() -> None:
 
 def test_a_request_cycle_has_what_is_used_of_it() -> None:
     assert {
+        "default_headers",
         "disconnected",
+        "flow",
         "keep_alive",
         "message_event",
+        "on_response",
         "response_complete",
         "response_started",
+        "scope",
+        "transport",
+        "waiting_for_100_continue",
     } <= used_attributes(RequestResponseCycle)
+    assert own_methods(Exchange) == {"send"}
+    assert parameters(Exchange.send) == parameters(RequestResponseCycle.send)
+    assert not hasattr(RequestResponseCycle, "_answer")
+    assert "_start" not in used_attributes(RequestResponseCycle)
 
 
 def test_flow_control_has_what_is_used_of_it() -> None:

@@ -7,6 +7,7 @@ The internals of uvicorn that are overridden are pinned by `tests/listener/test_
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from wsgateway.errors import (
     UriTooLong,
 )
 from wsgateway.limits import BODY_DISCARD_MAX, PIPELINE_MAX, URL_SIZE_MAX
+from wsgateway.listener.exchange import Exchange
 from wsgateway.listener.handshake import (
     accept_key,
     has_body,
@@ -34,8 +36,6 @@ from wsgateway.listener.handshake import (
 from wsgateway.listener.websocket import Farewell, OpeningHandshake
 
 if TYPE_CHECKING:
-    import asyncio
-
     import uvicorn
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
@@ -193,7 +193,7 @@ class Http(HttpToolsProtocol):
         if self._repeating_head:
             return
         headers, version = self.headers, self.parser.get_http_version()
-        origin_form(self.url)
+        target = origin_form(self.url)
         lowered = [(name.lower(), value) for name, value in headers]
         names = [name for name, _ in lowered]
         if version == "1.1" or b"host" in names:
@@ -216,7 +216,38 @@ class Http(HttpToolsProtocol):
         )
         self._unparsed = 0
         self._expect(_Phase.BODY, self._shared.limits.body_timeout_s)
-        super().on_headers_complete()
+        self._begin_exchange(target, version)
+
+    def _begin_exchange(self, target: str, version: str) -> None:
+        """Give a request to the application, or let it wait for the answer to the one before.
+
+        What uvicorn does here, without parsing the URL once more. `path` is left to the application,
+        which needs it for pages only.
+        """
+        scope, before = self.scope, self._cycle()
+        path, _, query = target.partition("#")[0].partition("?")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["raw_path"] = path.encode("ascii")
+        scope["query_string"] = query.encode("ascii")
+        self.cycle = Exchange(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """Pass a part of the body on, or drop it when the answer is there already."""
