@@ -17,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-cluster soak lint format bench bench-quick bench-peers autobahn docs constraints clean
+.PHONY: help run test test-cluster soak lint format bench bench-quick bench-growth bench-peers autobahn docs constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench: $(TEST_VENV)/.installed ## Measure everything that docs/performance.md li
 
 bench-quick: $(TEST_VENV)/.installed ## The same in under a minute, with less certainty
 	$(TEST_VENV)/bin/python -m bench --quick $(ARGS)
+
+bench-growth: $(TEST_VENV)/.installed ## Measure 1 to 4 nodes, 1,000 to 15,000 connections (ARGS="--quick")
+	$(TEST_VENV)/bin/python -m bench.growth $(ARGS)
 
 bench-peers: $(TEST_VENV)/.installed ## Measure servers of others beside the gateway (ARGS="--peers ws" some)
 	$(TEST_VENV)/bin/python -m bench.peers $(ARGS)

@@ -47,6 +47,9 @@ def epilog() -> str:
         "An honest run needs two idle cores. When in doubt, look at the spread, and at",
         "`--self-check`: there the gateway's column is the reference once more, and every ratio must",
         "be about 1.0.",
+        "",
+        "How cost grows from 1 to 4 nodes and from 1,000 to 15,000 connections is a run of its own:",
+        "`python -m bench.growth`, or `make bench-growth`. Servers of others: `python -m bench.peers`.",
     ]
     return "\n".join(lines)
 

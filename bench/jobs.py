@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from array import array
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from httptools import HttpResponseParser
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from bench.callers import COUNT, counter
-from bench.measure import BenchError, cpu_us, rss_bytes
+from bench.measure import BenchError, cpu_us, redis_of, rss_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +25,10 @@ HOST = "127.0.0.1"
 MESSAGE_SIZE = 100
 OK = 200
 OPENING = 100  # handshakes under way at once when connections are only to be held
+# Of about 28,000 ports (net.ipv4.ip_local_port_range) Linux tries every second one first. When those
+# are taken, each further connection costs the generator a search of milliseconds.
+FROM_ONE_ADDRESS = 10_000
+IP_BIND_ADDRESS_NO_PORT = 24  # of Linux's in.h; the port is chosen when it is known who is called
 ANSWER_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 10.0
 
@@ -91,6 +96,15 @@ async def connect(port: int, client: ClientT, **options: Any) -> ClientT:
     return client
 
 
+def socket_from(address: str, _url: object) -> socket.socket:
+    """A socket for a connection from another address than 127.0.0.1, which has other ports."""
+    made = socket.socket()
+    made.setblocking(False)  # noqa: FBT003 - the socket module's
+    made.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    made.bind((address, 0))
+    return made
+
+
 class Asking(Client):
     """A connection for one question at a time."""
 
@@ -142,8 +156,9 @@ class Messages:
         self.clients: list[Echoing] = []
 
     async def open(self) -> dict[str, Any]:
-        for _ in range(self.options.connections):
-            self.clients.append(await connect(self.options.port, Echoing(self)))
+        ports = self.options.ports
+        for n in range(self.options.connections):
+            self.clients.append(await connect(ports[n % len(ports)], Echoing(self)))
         return {}
 
     def start(self) -> None:
@@ -235,12 +250,14 @@ class Posts:
         self.posters: list[Poster] = []
 
     async def open(self) -> dict[str, Any]:
-        port = self.options.port
+        ports = self.options.ports
+        sink_ports = self.options.sink_ports or ports
         for n in range(self.options.connections):
+            port = ports[n % len(ports)]
             # Without WebSockets, an id of the same shape.
             connection_id = f"AAAAAAAAAAACA{n:02}="
             if self.options.sinks:
-                sink_port = self.options.sink_port or port
+                sink_port = sink_ports[n % len(sink_ports)]
                 self.sinks.append(sink := await connect(sink_port, Sink(self)))
                 connection_id = await sink.ask("whoami")
             head = (
@@ -323,23 +340,27 @@ class Connects:
         self.done = 0
         self.running = False
         self.cycles: list[asyncio.Task[None]] = []
-        self.request = (
-            f"GET /dev HTTP/1.1\r\nHost: {HOST}:{options.port}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {Visitor.KEY}\r\n\r\n"
-        ).encode()
 
     async def open(self) -> dict[str, Any]:
         return {}
 
     def start(self) -> None:
         self.running = True
-        self.cycles = [asyncio.create_task(self.cycle()) for _ in range(self.options.connections)]
+        ports = self.options.ports
+        self.cycles = [
+            asyncio.create_task(self.cycle(ports[n % len(ports)]))
+            for n in range(self.options.connections)
+        ]
 
-    async def cycle(self) -> None:
-        loop, make = asyncio.get_running_loop(), partial(Visitor, self.request)
+    async def cycle(self, port: int) -> None:
+        request = (
+            f"GET /dev HTTP/1.1\r\nHost: {HOST}:{port}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {Visitor.KEY}\r\n\r\n"
+        ).encode()
+        loop, make = asyncio.get_running_loop(), partial(Visitor, request)
         while self.running:
-            _, visitor = await loop.create_connection(make, HOST, self.options.port)
+            _, visitor = await loop.create_connection(make, HOST, port)
             await visitor.gone
             visitor.check()
             self.done += 1
@@ -364,52 +385,77 @@ class Idle:
         self.options = options
         self.done = 0
         self.clients: list[Client] = []
+        self.collectors: list[Asking] = []
+        self.empty = 0  # the server's weight before the first connection
 
     async def open(self) -> dict[str, Any]:
-        """Connects and weighs the server before and after, when it has settled."""
-        collector = await connect(self.options.port, Asking())
-        await self.connect_many(self.WARM_UP)
-        for client in self.clients:
-            client.transport.send_close(WSCloseCode.OK)
-            await client.transport.wait_disconnected()
-        self.clients.clear()
-        before = await self.settled_rss(collector)
+        """Connects and weighs the server before and after, when it has settled.
+
+        Again, with a larger number of connections, it opens those that lack.
+        """
+        if not self.collectors:
+            await self.warm_up()
+            self.empty = await self.settled_rss()
+        held = len(self.clients)
         begun_at, cpu = time.perf_counter(), cpu_us(self.options.pid)
         await self.connect_many(self.options.connections)
         opening = {
+            "opened": len(self.clients) - held,
             "opening_s": time.perf_counter() - begun_at,
             "opening_us": cpu_us(self.options.pid) - cpu,
         }
-        after = await self.settled_rss(collector)
+        after = await self.settled_rss()
         self.check()
         return opening | {
-            "rss_before": before,
+            "rss_before": self.empty,
             "rss_after": after,
             "connections": len(self.clients),
         }
 
+    async def warm_up(self) -> None:
+        ports = self.options.ports
+        self.collectors = [await connect(port, Asking()) for port in ports]
+        await self.connect_many(self.WARM_UP * len(ports))
+        for client in self.clients:
+            client.transport.send_close(WSCloseCode.OK)
+            await client.transport.wait_disconnected()
+        self.clients.clear()
+
     async def connect_many(self, count: int) -> None:
-        remaining = iter(range(count))
+        """Opens connections until there are so many, as many at each port as at the others."""
+        ports = self.options.ports
+        remaining = iter(range(len(self.clients), count))
 
         async def worker() -> None:
-            for _ in remaining:
+            for n in remaining:
                 client = Client()
-                # Small buffers, so that the generator's memory is not what bounds the row.
-                await connect(self.options.port, client, read_buffer_init_size=256)
+                await connect(
+                    ports[n % len(ports)],
+                    client,
+                    # Small, so that the generator's memory is not what bounds the row.
+                    read_buffer_init_size=256,
+                    socket_factory=partial(socket_from, f"127.0.0.{2 + n // FROM_ONE_ADDRESS}"),
+                )
                 self.clients.append(client)
 
         await asyncio.gather(*(worker() for _ in range(OPENING)))
 
-    async def settled_rss(self, collector: Asking) -> int:
+    async def settled_rss(self) -> int:
         """RSS after a garbage collection, once it has stopped changing."""
-        await collector.ask("collect")
-        weight = rss_bytes(self.options.pid)
+        for collector in self.collectors:
+            await collector.ask("collect")
+        weight = self.rss()
         for _ in range(20):
             await asyncio.sleep(0.25)
-            last, weight = weight, rss_bytes(self.options.pid)
+            last, weight = weight, self.rss()
             if abs(weight - last) < 64 * 1024:
                 break
         return weight
+
+    def rss(self) -> int:
+        """The server's; Redis is weighed by asking it."""
+        redis = redis_of(self.options.pid)
+        return rss_bytes(self.options.pid) - (0 if redis is None else rss_bytes(redis))
 
     def check(self) -> None:
         if lost := [client.lost for client in self.clients if client.lost]:

@@ -1,6 +1,7 @@
 """The load generator: one process, one job against one server, pinned to a core of its own.
 
-It is driven by lines on stdin (`open`, `run SECONDS`) and answers each with a line of JSON.
+It is driven by lines on stdin (`open`, `open CONNECTIONS`, `run SECONDS`) and answers each with a
+line of JSON.
 It also takes the measurements, so that counts and CPU times are read at the same instant. The end
 of its input ends it.
 """
@@ -18,13 +19,17 @@ from typing import Any
 import uvloop
 
 from bench.jobs import JOBS, Job, Posts
-from bench.measure import BenchError, cores, cpu_us, delay_us, raise_file_limit
+from bench.measure import BenchError, cores, cpu_us, delay_us, raise_file_limit, redis_of
 
 
 def times(server: int) -> dict[str, float]:
-    """CPU time of the server and of this process, and how long each waited for its core."""
+    """CPU time of the server and of this process, and how long each waited for its core.
+
+    Of the server's time, what its Redis had is told again.
+    """
     load = os.getpid()
-    return {
+    redis = redis_of(server)
+    return ({} if redis is None else {"redis_us": cpu_us(redis)}) | {
         "server_us": cpu_us(server),
         "load_us": cpu_us(load),
         "server_delay_us": delay_us(server),
@@ -58,7 +63,9 @@ async def serve(options: argparse.Namespace) -> None:
         answer: dict[str, Any]
         try:
             match command:
-                case ["open"]:
+                case ["open", *connections]:
+                    if connections:
+                        options.connections = int(connections[0])
                     answer = await job.open()
                 case ["run", seconds]:
                     answer = await run(job, options.pid, float(seconds))
@@ -73,13 +80,18 @@ async def serve(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.load", description=__doc__)
     parser.add_argument("job", choices=JOBS)
-    parser.add_argument("--port", type=int, required=True, help="of the server, on 127.0.0.1")
+    parser.add_argument(
+        "--ports", type=int, nargs="+", required=True, help="of the server, in turn, on 127.0.0.1"
+    )
     parser.add_argument("--pid", type=int, required=True, help="the server's")
     parser.add_argument("--connections", type=int, required=True)
     parser.add_argument("--window", type=int, default=1, help="messages under way per connection")
     parser.add_argument("--sinks", action="store_true", help="posts go to WebSocket connections")
-    parser.add_argument("--sink-port", type=int, help="of their server, if it is another one")
+    parser.add_argument(
+        "--sink-ports", type=int, nargs="+", help="of their servers, if they are others"
+    )
     options = parser.parse_args()
+    options.port = options.ports[0]
     raise_file_limit()
     os.sched_setaffinity(0, {cores()[1]})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -50,6 +50,14 @@ def delay_us(pid: int) -> float:
     return total / 1000
 
 
+def redis_of(pid: int) -> int | None:
+    """The Redis in a process tree, which is Valkey here; None where there is none."""
+    for process in process_tree(pid):
+        if (PROC / str(process) / "comm").read_text().strip() == "valkey-server":
+            return process
+    return None
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory of a process tree; pages that its processes share count in each."""
     total = 0

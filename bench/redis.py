@@ -37,14 +37,14 @@ def stop(node: subprocess.Popen[bytes]) -> None:
         node.wait()
 
 
-def main(ports: list[int], workers: int) -> int:
+def main(ports: list[int], workers: int, redis_port: int | None) -> int:
     """Runs until SIGTERM, or until one of them ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.sched_setaffinity(0, {cores()[0]})
     nodes: list[subprocess.Popen[bytes]] = []
     try:
         with ExitStack() as stack:
-            redis = stack.enter_context(ValkeyServer(config=CONFIG))
+            redis = stack.enter_context(ValkeyServer(redis_port, config=CONFIG))
             for port in ports:
                 nodes.append(start(port, redis.connection_url, workers))
                 stack.callback(stop, nodes[-1])
@@ -60,6 +60,7 @@ def main(ports: list[int], workers: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bench.redis")
     parser.add_argument("--workers", type=int, default=1, help="processes of each gateway")
+    parser.add_argument("--redis-port", type=int, help="of Redis (default: any)")
     parser.add_argument("ports", type=int, nargs="+")
     options = parser.parse_args()
-    sys.exit(main(options.ports, options.workers))
+    sys.exit(main(options.ports, options.workers, options.redis_port))

@@ -25,7 +25,7 @@ def spread(values: Sequence[float], digits: int) -> str:
     """Median, and in brackets between what the middle half of the rounds was."""
     values = [*values, *values] if len(values) == 1 else values
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
 def figure(rounds: Sequence[Round]) -> str:
@@ -138,14 +138,22 @@ def as_json(results: Sequence[Result], said: dict[str, Any]) -> dict[str, Any]:
     return {"conditions": said, "rows": rows}
 
 
-def summary(said: dict[str, Any]) -> str:
-    """The conditions in a few lines."""
-    plan, versions = said["plan"], said["versions"]
+def machine(said: dict[str, Any]) -> str:
+    """What it was measured on and with, in two lines."""
+    versions = said["versions"]
     load = ", ".join(f"{value:.2f}" for value in said["machine load before"].values())
     return (
         f"{said['cpu']}, server on core {said['server core']}, load generator on core "
         f"{said['load generator core']}, load average before {load}\n"
-        f"Python {said['python']}, {', '.join(f'{k} {v}' for k, v in versions.items())}\n"
+        f"Python {said['python']}, {', '.join(f'{k} {v}' for k, v in versions.items())}"
+    )
+
+
+def summary(said: dict[str, Any]) -> str:
+    """The conditions in a few lines."""
+    plan = said["plan"]
+    return (
+        f"{machine(said)}\n"
         f"{plan['rounds']} alternating rounds of {plan['seconds']:g} s after "
         f"{plan['warm_up_s']:g} s of warm-up, messages of {said['message size']} bytes, "
         f"{plan['connections']} connections, {plan['window']} messages under way on each; "

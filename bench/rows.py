@@ -221,43 +221,34 @@ class Result:
         return found
 
 
-class Side:
-    """A server and the load generator that works on it."""
+class Load:
+    """A load generator that works on a server: entering starts it, leaving stops it."""
 
-    def __init__(self, server: Server, row: Row, plan: Plan) -> None:
+    def __init__(self, server: Server, job: str, plan: Plan) -> None:
         self.server = server
-        self.row = row
-        self.connections = plan.idle_connections if row.job == "idle" else plan.connections
+        self.job = job
+        self.connections = plan.idle_connections if job == "idle" else plan.connections
         self.window = plan.window
-        self._stack = ExitStack()
         self._load: subprocess.Popen[str]
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(self.server)
-            command = [sys.executable, "-m", self.server.generator]
-            command += [self.server.job or self.row.job]
-            command += ["--port", str(self.server.port), "--pid", str(self.server.pid)]
-            command += ["--connections", str(self.connections), "--window", str(self.window)]
-            command += ["--sinks"] if self.server.has_connections else []
-            if self.server.sink_port is not None:
-                command += ["--sink-port", str(self.server.sink_port)]
-            self._load = subprocess.Popen(  # noqa: S603
-                command,
-                cwd=ROOT,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,
-            )
-            stack.callback(self._stop_load)
-            self._stack = stack.pop_all()
+        server = self.server
+        command = [sys.executable, "-m", server.generator, server.job or self.job]
+        command += ["--ports", *map(str, server.load_ports), "--pid", str(server.pid)]
+        command += ["--connections", str(self.connections), "--window", str(self.window)]
+        command += ["--sinks"] if server.has_connections else []
+        command += ["--sink-ports", *map(str, server.sink_ports)] if server.sink_ports else []
+        self._load = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def _stop_load(self) -> None:
         try:
             self._load.communicate(timeout=STOP_TIMEOUT_S)  # the end of its input ends it
         except subprocess.TimeoutExpired:
@@ -295,6 +286,21 @@ class Side:
         return self.receive()
 
 
+class Side(Load):
+    """A server and the load generator that works on it."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.server)
+            super().__enter__()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._stack:
+            super().__exit__(*error)
+
+
 def measure(
     rows: Sequence[Row], plan: Plan, progress: Callable[[str], None] = lambda _: None
 ) -> list[Result]:
@@ -321,7 +327,7 @@ def measure(
 
 def measure_load(result: Result, plan: Plan, progress: Callable[[str], None]) -> None:
     row = result.row
-    pair = [Side(make(), row, plan) for make in (row.gateway, row.reference)]
+    pair = [Side(make(), row.job, plan) for make in (row.gateway, row.reference)]
     try:
         with pair[0], pair[1]:
             for side in pair:
@@ -347,7 +353,7 @@ def measure_idle(results: list[Result], plan: Plan, progress: Callable[[str], No
     faults: set[str] = set()
     for number in range(plan.idle_rounds):
         progress(f"idle connections: round {number + 1} of {plan.idle_rounds}")
-        pair = [Side(make(), row, plan) for make in (row.gateway, row.reference)]
+        pair = [Side(make(), row.job, plan) for make in (row.gateway, row.reference)]
         with pair[0], pair[1]:
             opened = [side.ask("open") for side in pair]
             # The servers have next to nothing to do, so they can be watched at the same time.

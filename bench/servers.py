@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -65,7 +66,7 @@ class Server:
     generator = "bench.load"  # the module that puts it under load
     job: str | None = None  # what that does, where it is not what the row does
     is_crowd = False  # whether several processes share its core, and wait for each other
-    sink_port: int | None = None  # where posts arrive, if not at the server that is posted to
+    sink_ports: Sequence[int] = ()  # where posts arrive, if not at the server that is posted to
     exit_codes: Collection[int] = (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
     def __init__(self) -> None:
@@ -80,6 +81,11 @@ class Server:
 
     def environment(self) -> dict[str, str]:
         return clean_environment()
+
+    @property
+    def load_ports(self) -> Sequence[int]:
+        """Where the load goes, in turn."""
+        return [self.port]
 
     @property
     def pid(self) -> int:
@@ -119,7 +125,8 @@ class Server:
 
     def _kill(self) -> None:
         assert self._process is not None
-        os.killpg(self.pid, signal.SIGKILL)  # its children too
+        with suppress(ProcessLookupError):  # when all of them have ended
+            os.killpg(self.pid, signal.SIGKILL)  # its children too
         self._process.wait()
 
     def trim_log(self) -> None:
@@ -192,10 +199,12 @@ class GatewaysOnRedis(Gateway):
         self.name = f"gateway ({count} x {workers} on Redis)"
         self.workers = workers
         self.ports = [self.port, *(free_port() for _ in range(1, count))]
-        self.sink_port = self.ports[-1]
+        self.sink_ports = self.ports[-1:]
+        self.redis_port = free_port()
 
     def command(self) -> Sequence[str]:
-        return ("-m", "bench.redis", "--workers", str(self.workers), *map(str, self.ports))
+        command = ("-m", "bench.redis", "--redis-port", str(self.redis_port))
+        return (*command, "--workers", str(self.workers), *map(str, self.ports))
 
     def _wait_until_ready(self) -> None:
         super()._wait_until_ready()
