@@ -10,12 +10,27 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.cluster.valkey import Server, cluster
+from tests.cluster.valkey import Server, binary, cluster, tls_binary, version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from tests.cluster.valkey import Cluster
+
+
+def pytest_report_header() -> list[str]:
+    speaker = tls_binary()
+    return [
+        f"REDIS: {version(binary())}, {binary()}",
+        f"REDIS WITH TLS: {version(speaker)}, {speaker}"
+        if speaker
+        else "REDIS WITH TLS: none is installed; a proxy ends TLS in front of the one above",
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it at the end too, where it is seen without scrolling."""
+    terminalreporter.write_line("; ".join(pytest_report_header()))
 
 
 @pytest.fixture(scope="session")

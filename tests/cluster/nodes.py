@@ -170,7 +170,9 @@ class Node:
 
     async def who(self) -> dict[str, str]:
         """What it says of itself."""
-        return dict(re.findall(r'(\w+)="([^"]*)"', await self.process.metric("wsgateway_node_info")))
+        return dict(
+            re.findall(r'(\w+)="([^"]*)"', await self.process.metric("wsgateway_node_info"))
+        )
 
     async def accepts(self) -> bool:
         """Whether it is ready for connections."""

@@ -1,4 +1,4 @@
-"""Posts between nodes over a real Valkey: order, outcomes, and everything that Redis can do."""
+"""Posts between nodes over a real Redis: order, outcomes, and everything that Redis can do."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from tests.cluster import valkey
-from tests.cluster.peers import KEYS, TIMEOUTS, Nodes, Peer, flows, until
+from tests.cluster.peers import (
+    KEYS,
+    PING_INTERVAL_S,
+    TIMEOUTS,
+    Nodes,
+    Peer,
+    flows,
+    reason_of_loss,
+    until,
+)
 from wsgateway.cluster.bus import (
     BusLimits,
     NotSent,
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
     from wsgateway.connection import ConnectionKey
     from wsgateway.contracts import Callbacks, ConnectionInfo
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(90)]
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +176,7 @@ class TestOutcomes:
         with pytest.raises(Unanswered):
             await asker.remote.post(connection.entry.key, b"hi")
 
+        await until(lambda: owner.bus.counts.unknown_version)
         assert owner.bus.counts.unknown_version == 1
         assert connection.sent == []
 
@@ -187,10 +198,11 @@ class TestOutcomes:
         owner = await nodes.start()
 
         size = 100 * MESSAGE_SIZE_MAX
-        await asyncio.to_thread(shared_server.ask, "PUBLISH", KEYS.inbox(owner.tag), "x" * size)
-        await owner.lost()
+        with capture_logs() as logs:
+            await asyncio.to_thread(shared_server.ask, "PUBLISH", KEYS.inbox(owner.tag), "x" * size)
+            await owner.lost()
 
-        assert "a message of more than a node writes" in owner.bus.subscription.problem
+        assert "a message of more than a node writes" in reason_of_loss(logs)
         await owner.healthy()
 
 
@@ -248,9 +260,8 @@ class TestRedisTrouble:
 
         await asyncio.to_thread(server.kill_subscribers)
         await owner.lost()
-        took_s = await flows(asker, connection)
+        await flows(asker, connection)
 
-        assert took_s < 2
         assert owner.bus.subscription.lost_count == 1
 
     async def test_only_the_publishers_connections_are_killed(
@@ -275,9 +286,8 @@ class TestRedisTrouble:
             await asker.remote.post(connection.entry.key, b"lost")
         assert not caught.value.may_duplicate
         await asyncio.to_thread(server.start)
-        took_s = await flows(asker, connection)
+        await flows(asker, connection)
 
-        assert took_s < 3
         assert connection.sent == [b"again"]
 
     @pytest.mark.slow
@@ -293,7 +303,7 @@ class TestRedisTrouble:
         # Nothing but the ping tells.
         await asker.lost()
         await owner.lost()
-        assert asker.bus.subscription.problem.startswith("no ping within 0.3 s")
+        assert asker.bus.subscription.problem.startswith(f"no ping within {PING_INTERVAL_S:g} s")
         with pytest.raises(NotSent):
             await asker.remote.post(connection.entry.key, b"not sent")
         server.resume()
@@ -331,8 +341,7 @@ class TestRedisTrouble:
 
     @pytest.mark.slow
     async def test_the_output_buffer_of_a_slow_receiver_is_killed(self) -> None:
-        config = {"client-output-buffer-limit": "pubsub 1mb 1mb 60"}
-        with valkey.Server(config) as server:
+        with valkey.Server(valkey.cutting_off_at("1mb")) as server:
             nodes = Nodes(server.url)
             owner, asker = await nodes.start(), await nodes.start()
             connection = owner.connect()

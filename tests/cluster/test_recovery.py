@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
     from tests.cluster.valkey import Server
 
-pytestmark = [pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 
 API = "abcde12345"
 KEYS = Keys("test", API)
-LEASE_S = 0.6
+LEASE_S = 1.2
+# As long as a busy machine may need.
+DEADLINE_S = 60.0
 CONCURRENCY = 20
 
 
@@ -53,7 +55,7 @@ class Node:
             self.way,
             self.contact,
             api_id=API,
-            timeout_s=0.2,
+            timeout_s=DEADLINE_S,
         )
         self.open: dict[ConnectionKey, ConnectionEntry] = {}
         self.closed_with_1001 = 0
@@ -80,6 +82,13 @@ class Node:
     @property
     def tag(self) -> bytes:
         return self.tags[-1]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is under way to Redis."""
+        store = self.store
+        lanes = (*store._lanes.values(), *store._looks.values(), *store._urgent.values())
+        return all(lane.is_idle for lane in lanes)
 
     async def connect(self, count: int) -> list[ConnectionKey]:
         entries = []
@@ -148,7 +157,7 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
-async def wait_for(condition: Callable[[], object], within_s: float = 12.0) -> None:
+async def wait_for(condition: Callable[[], object], within_s: float = DEADLINE_S) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - of other parts, which tell nobody
             await asyncio.sleep(0.005)
@@ -156,12 +165,21 @@ async def wait_for(condition: Callable[[], object], within_s: float = 12.0) -> N
 
 async def wait_for_count(node: Node, count: int) -> None:
     """Wait until that many connections are registered, on all nodes."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             # Contact may be lost once more.
             with suppress(ContactLost):
                 if await node.registry.count() >= count:
                     return
+            await asyncio.sleep(0.01)
+
+
+async def wait_for_tags(redis: Redis, *living: Node) -> None:
+    """Wait until the index holds these nodes, and no other one."""
+    tags = {node.tag.hex().encode() for node in living}
+    async with asyncio.timeout(DEADLINE_S):
+        # Redis tells nobody.
+        while await redis.smembers(KEYS.nodes) != tags:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -199,11 +217,10 @@ async def test_a_node_dies(
     await wait_for(lambda: not two.membership.health().recovering)
     await wait_for(lambda: not three.membership.health().recovering)
     assert two.membership.health().recovered + three.membership.health().recovered == 500
-    await lease_times(1)
+    await wait_for_tags(redis, two, three)
     # The lease is gone, so posts are answered 410; the fence stays for the day.
     assert await redis.exists(KEYS.lease(one.tag), KEYS.entries(one.tag)) == 0
     assert await redis.hget(KEYS.fence(one.tag), "of") == one.membership.incarnation.encode()
-    assert await redis.smembers(KEYS.nodes) == {node.tag.hex().encode() for node in (two, three)}
 
 
 async def test_the_recovering_node_dies(
@@ -243,7 +260,7 @@ async def test_what_was_claimed_comes_back_as_it_was(
 
     await wait_for(lambda: world.delivered)
     assert world.delivered[key] == [("AQIDBAUGBwgFCQo=", 4000, "bye")]
-    assert two.membership.health().is_certain
+    await wait_for(lambda: two.membership.health().is_certain)
 
 
 async def test_a_node_that_slept_finds_its_fence(
@@ -331,7 +348,7 @@ async def test_a_lost_index_heals(world: World, redis: Redis, shared_valkey: Ser
 
     await wait_for(lambda: len(world.delivered) == 10)
     await wait_for(lambda: two.membership.health().others == 0)
-    assert await redis.smembers(KEYS.nodes) == {two.tag.hex().encode()}
+    await wait_for_tags(redis, two)
 
 
 async def test_a_stop_in_order_leaves_a_fence_and_nothing_else(
@@ -361,7 +378,7 @@ async def test_a_stop_hands_over_what_is_not_finished(
     assert await one.membership.stop(hand_over=True) == 30
     await wait_for(lambda: len(world.delivered) == 30)
     # Nobody waited to see it stand still.
-    assert world.last_at - stopped_at < 0.75 * LEASE_S
+    assert world.last_at - stopped_at < LEASE_S
     assert two.membership.health().recovered + two.membership.health().recovering
 
 
@@ -378,7 +395,7 @@ async def test_a_stop_hands_a_recovery_over(
     await two.membership.stop(hand_over=True)
 
     await wait_for(lambda: len(world.delivered) == 50)
-    assert world.last_at - stopped_at < 0.75 * LEASE_S
+    assert world.last_at - stopped_at < LEASE_S
     assert three.membership.health().fenced == 0
     assert all(len(set(each)) == 1 for each in world.delivered.values())
 
@@ -404,7 +421,7 @@ async def test_another_has_the_tag_since_redis_forgot(
     tag, keys = one.tag, await one.connect(5)
     entries = dict(one.open)
     one.way.awake.clear()
-    await asyncio.sleep(0.05)
+    await wait_for(lambda: one.is_silent)
     await redis.flushall()
     await RedisStore(redis, KEYS, timeout_s=1.0).claim_tag(Session(tag, "other", 1))
     one.way.awake.set()
@@ -454,7 +471,7 @@ async def test_no_wall_clock(
         monkeypatch.setattr(time, "time", lambda offset=offset: 1.7e9 + offset)
         await lease_times(1.5)
     assert not world.delivered
-    assert two.membership.health().is_certain
+    await wait_for(lambda: two.membership.health().is_certain)
 
 
 async def test_on_a_cluster(shared_valkey_cluster: Any) -> None:

@@ -1,4 +1,4 @@
-"""One suite for every registry: in memory, over a store in memory, on Valkey, on a cluster."""
+"""One suite for every registry: in memory, over a store in memory, on Redis, on a cluster."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def registry(request: pytest.FixtureRequest) -> AsyncIterator[Registry]:
             case _:
                 servers = request.getfixturevalue("shared_valkey_cluster")
                 client = await stack.enter_async_context(connected_to_cluster(servers))
-        store = RedisStore(client, KEYS, timeout_s=2.0)
+        store = RedisStore(client, KEYS, timeout_s=10.0)
         stack.push_async_callback(store.close)
         yield await opened(store, Contact())
 
@@ -241,7 +241,7 @@ class TestLossOfContact:
         registry = RedisRegistry(line, contact, api_id=API, timeout_s=5.0)
         line.is_cut = True
         adding = asyncio.create_task(registry.add(entry()))
-        await asyncio.wait_for(contact.wanted.wait(), 1)
+        await asyncio.wait_for(contact.wanted.wait(), 10)
 
         await self.reopen(line, contact, registry)
         await adding
@@ -253,7 +253,7 @@ class TestLossOfContact:
         await registry.add(entry())
         line.answers_lost = True
         claiming = asyncio.create_task(registry.claim(entry().key, "one", 1000, "bye"))
-        await asyncio.wait_for(contact.wanted.wait(), 1)
+        await asyncio.wait_for(contact.wanted.wait(), 10)
         assert not claiming.done()
 
         await self.reopen(line, contact, registry)
@@ -267,7 +267,7 @@ class TestLossOfContact:
         await registry.claim(entry().key, "one", 1000, "")
         line.is_cut = True
         finishing = asyncio.create_task(registry.finish(entry().key))
-        await asyncio.wait_for(contact.wanted.wait(), 1)
+        await asyncio.wait_for(contact.wanted.wait(), 10)
         assert not finishing.done()
 
         await self.reopen(line, contact, registry)
@@ -385,7 +385,7 @@ def contact_number(contact: Contact) -> int:
 @pytest.mark.redis
 class TestRedis:
     async def test_commands_of_one_turn_share_a_round_trip(self, redis: Redis) -> None:
-        registry = await opened(RedisStore(redis, KEYS, timeout_s=2.0), Contact())
+        registry = await opened(RedisStore(redis, KEYS, timeout_s=10.0), Contact())
         await registry.add(entry(0))
         before = await redis.info("stats")
         await asyncio.gather(*(registry.add(entry(number)) for number in range(1, 101)))
@@ -400,7 +400,7 @@ class TestRedis:
     async def test_bytes_per_connection(
         self, redis: Redis, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        registry = await opened(RedisStore(redis, KEYS, timeout_s=2.0), Contact())
+        registry = await opened(RedisStore(redis, KEYS, timeout_s=10.0), Contact())
         count = 10_000
         for start in range(0, count, 500):
             await asyncio.gather(*(registry.add(entry(start + n)) for n in range(500)))

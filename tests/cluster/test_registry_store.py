@@ -1,4 +1,4 @@
-"""One suite for every store: in memory, on Valkey, on a cluster."""
+"""One suite for every store: in memory, on Redis, on a cluster."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         else:
             servers = request.getfixturevalue("shared_valkey_cluster")
             client = await stack.enter_async_context(connected_to_cluster(servers))
-        one = RedisStore(client, KEYS, timeout_s=2.0)
+        one = RedisStore(client, KEYS, timeout_s=10.0)
         stack.push_async_callback(one.close)
         yield one
 
@@ -249,14 +249,14 @@ class TestEntries:
 @pytest.mark.redis
 class TestRedis:
     async def test_a_fence_outlives_a_pause_but_not_for_ever(self, redis) -> None:
-        store = RedisStore(redis, KEYS, timeout_s=2.0)
+        store = RedisStore(redis, KEYS, timeout_s=10.0)
         await store.claim_tag(ONE)
         await store.fence(TAG, await store.read(TAG), "me")
 
         assert 86_000 < await redis.ttl(KEYS.fence(TAG)) <= 86_400
 
     async def test_scripts_that_redis_forgot_are_sent_again(self, redis) -> None:
-        store = RedisStore(redis, KEYS, timeout_s=2.0)
+        store = RedisStore(redis, KEYS, timeout_s=10.0)
         await store.claim_tag(ONE)
         await store.put(ONE.hold, {b"a": b"1"})
         await redis.script_flush()
@@ -270,10 +270,10 @@ class TestRedis:
     async def test_what_is_in_the_index_and_no_tag_is_left_out(self, redis) -> None:
         await redis.sadd(KEYS.nodes, "010203", "zz", "0102", b"\xff")
 
-        assert await RedisStore(redis, KEYS, timeout_s=2.0).tags() == {TAG}
+        assert await RedisStore(redis, KEYS, timeout_s=10.0).tags() == {TAG}
 
     async def test_a_server_that_refuses_is_no_contact(self, redis) -> None:
-        store = RedisStore(redis, KEYS, timeout_s=2.0)
+        store = RedisStore(redis, KEYS, timeout_s=10.0)
         await redis.set(KEYS.lease(TAG), "not a hash")
 
         with pytest.raises(ContactLost, match="WRONGTYPE"):

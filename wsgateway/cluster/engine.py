@@ -37,6 +37,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # How often a node looks whether its inbox still works, in parts of the lease time.
 _PINGS_IN_A_LEASE = 3
+# Between two attempts to take a tag.
+_TAG_PAUSE_S = 0.05
 _CLIENT_NAME = "wsgateway"
 
 
@@ -109,6 +111,7 @@ class Engine:
             self._keys,
             # A command that waits longer than between two heartbeats could outlast an amnesty.
             timeout_s=min(settings.redis_timeout_s, Times(settings.lease_s).beat_interval_s),
+            open_timeout_s=settings.redis_timeout_s,
         )
         self._contact = Contact()
         self.registry = RedisRegistry(
@@ -168,16 +171,38 @@ class Engine:
         backoff = Backoff()
         while True:
             try:
-                await check(self._location, self._timeouts, client_name=_CLIENT_NAME)
-                return await self._membership.start()
+                await check(
+                    self._location,
+                    self._timeouts,
+                    client_name=_CLIENT_NAME,
+                    # No node has a tag of that size.
+                    inbox=self._keys.inbox(bytes(4)).encode(),
+                )
+                return await self._take_tag()
             except (RedisTrouble, ContactLost) as error:
                 if not self._settings.redis_wait:
                     await self._close_clients()
                     place = self._settings.place("redis")
-                    remedy = "start it, or wait for it with --redis-wait"
-                    raise OperatorFaults([Fault(place, str(error), remedy)]) from error
+                    problem, _, remedy = str(error).partition("; ")
+                    remedy = remedy or "start it, or wait for it with --redis-wait"
+                    raise OperatorFaults([Fault(place, problem, remedy)]) from error
                 log.warning("waiting for Redis", error=str(error))
             await asyncio.sleep(backoff.failed())
+
+    async def _take_tag(self) -> bytes:
+        """Begin to take part; opening a connection may take longer than a command may.
+
+        Raises:
+            ContactLost: It takes longer than a connection may, too.
+        """
+        gives_up_at = time.monotonic() + self._settings.redis_timeout_s
+        while True:
+            try:
+                return await self._membership.start()
+            except ContactLost:
+                if time.monotonic() >= gives_up_at:
+                    raise
+                await asyncio.sleep(_TAG_PAUSE_S)
 
     async def stop(self) -> int:
         """Leave, and let others deliver what is not finished.

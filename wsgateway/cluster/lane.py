@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from hashlib import sha1
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 
 from wsgateway.cluster.store import ContactLost
@@ -91,11 +92,19 @@ class Lane:
     Args:
         client: How to reach it.
         timeout_s: For each pipeline.
+        open_timeout_s: For a connection; the same when it is None. Who waits for one waits no longer
+            than `timeout_s`, so that no command is sent later than that; but whoever comes next finds
+            what has been opened meanwhile.
     """
 
-    def __init__(self, client: Client, timeout_s: float) -> None:
+    def __init__(
+        self, client: Client, timeout_s: float, open_timeout_s: float | None = None
+    ) -> None:
         self._client = client
         self._timeout_s = timeout_s
+        self._open_timeout_s = timeout_s if open_timeout_s is None else open_timeout_s
+        self._is_open = False
+        self._opening: asyncio.Task[None] | None = None
         # As long as its callers' tasks are many: each waits for its answer.
         self._waiting: deque[_Asked] = deque()
         self._known_there: set[str] = set()
@@ -104,7 +113,7 @@ class Lane:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits or is under way."""
-        return self._sending is None
+        return self._sending is None and self._opening is None
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> object:
         """Run a script once.
@@ -140,8 +149,7 @@ class Lane:
         asked = list(self._waiting)
         self._waiting.clear()
         _tell(asked, [ContactLost("stopped")] * len(asked))
-        if self._sending is not None:
-            await end([self._sending])
+        await end([task for task in (self._sending, self._opening) if task is not None])
 
     async def _send_all(self) -> None:
         try:
@@ -163,6 +171,9 @@ class Lane:
     async def _send(self, asked: list[_Asked]) -> list[object]:
         commands = [self._command(one) for one in asked]
         try:
+            if not self._is_open:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._opened()
             async with asyncio.timeout(self._timeout_s):
                 if len(commands) == 1:
                     return [await self._client.execute_command(*commands[0])]
@@ -173,6 +184,7 @@ class Lane:
         # A cluster none of whose nodes is there is an error of another family.
         except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
             self._known_there.clear()
+            self._is_open = False
             raise ContactLost(_told(error)) from error
         if any(isinstance(answer, Exception) for answer in answers):
             # Also when the server has forgotten a script: to send it again behind those that
@@ -183,6 +195,30 @@ class Lane:
                 for answer in answers
             ]
         return answers
+
+    async def _opened(self) -> None:
+        """Wait until there is a connection in the client's pool.
+
+        Raises:
+            RedisError, RedisClusterException, OSError, TimeoutError: There is none.
+        """
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        opening = self._opening
+        await asyncio.wait({opening})
+        self._opening = None
+        opening.result()
+        self._is_open = True
+
+    async def _open(self) -> None:
+        async with asyncio.timeout(self._open_timeout_s):
+            client: object = self._client
+            if isinstance(client, RedisCluster):
+                opened: Any = client.initialize()
+                await opened
+            elif isinstance(client, Redis):
+                pool: Any = client.connection_pool
+                await pool.release(await pool.get_connection())
 
     def _command(self, one: _Asked) -> Sequence[Argument]:
         script = one.script

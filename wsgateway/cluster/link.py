@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     Receipt = Callable[[object], None]
     """Takes the answer to one command, a `Refused`, or a `LinkLost`."""
 
+# What to look at when a server does not let us in.
+_REMEDIES = {
+    "NOAUTH": "set redis_username and redis_password",
+    "WRONGPASS": "look at redis_username and redis_password",
+}
 # One message that is not complete yet, or a cluster's table of slots; beyond it something else than
 # a node writes into our inbox.
 _UNREAD_MAX = 8 * MESSAGE_SIZE_MAX
@@ -283,12 +289,23 @@ async def open_link(
                 _expect_master(link)
     except (OSError, RedisTrouble, TimeoutError) as error:
         link.abort()
-        reason = str(error) or f"no answer within {timeouts.connect_s:g} s"
+        reason = _reason(error) or f"no answer within {timeouts.connect_s:g} s"
         raise Unreachable(f"{address}: {reason}") from error
     except BaseException:
         link.abort()
         raise
     return link
+
+
+def _reason(error: Exception) -> str:
+    """Return why there is no connection, and what would be right if that can be known."""
+    reason = str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        # What OpenSSL says before and after it is for those who read its source.
+        reason = f"certificate verify failed: {error.verify_message}"
+        return f"{reason}; redis_ca_file names the authorities that are trusted"
+    remedy = _REMEDIES.get(error.code) if isinstance(error, Refused) else None
+    return f"{reason.rstrip('.')}; {remedy}" if remedy else reason
 
 
 async def _introduce(link: Link, credentials: Credentials, client_name: str, db: int) -> None:

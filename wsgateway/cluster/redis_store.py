@@ -140,12 +140,16 @@ class RedisStore:
         client: `redis.asyncio.Redis` or `RedisCluster`, answering in bytes; stays the caller's.
         keys: The names.
         timeout_s: For each call, whatever the client's own time-outs are.
+        open_timeout_s: For each connection; the same when it is None.
     """
 
-    def __init__(self, client: Client, keys: Keys, *, timeout_s: float) -> None:
+    def __init__(
+        self, client: Client, keys: Keys, *, timeout_s: float, open_timeout_s: float | None = None
+    ) -> None:
         self._client = client
         self._keys = keys
         self._timeout_s = timeout_s
+        self._open_timeout_s = open_timeout_s
         self._lanes: dict[bytes, Lane] = {}
         self._looks: dict[bytes, Lane] = {}
         # Renewals do not wait behind entries.
@@ -286,7 +290,7 @@ class RedisStore:
             if len(lanes) >= _LANES_MAX:
                 for idle in [other for other, lane in lanes.items() if lane.is_idle]:
                     del lanes[idle]
-            lane = lanes[name] = Lane(self._client, self._timeout_s)
+            lane = lanes[name] = Lane(self._client, self._timeout_s, self._open_timeout_s)
         return lane
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 from redis.crc import key_slot
 
 from wsgateway.cluster.connect import Address, Location, Timeouts, Topology
-from wsgateway.cluster.link import Greeting, Link, Purpose, RedisTrouble, Unreachable, open_link
+from wsgateway.cluster.link import (
+    Greeting,
+    Link,
+    LinkLost,
+    Purpose,
+    RedisTrouble,
+    Unreachable,
+    open_link,
+)
+from wsgateway.cluster.rights import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -66,30 +75,56 @@ def servers_of(location: Location, timeouts: Timeouts, *, client_name: str) -> S
             return _ClusterServers(location, timeouts, client_name)
 
 
-async def check(location: Location, timeouts: Timeouts, *, client_name: str) -> Greeting:
+async def check(
+    location: Location, timeouts: Timeouts, *, client_name: str, inbox: bytes | None = None
+) -> Greeting:
     """Look whether Redis is there, and is what the setting says; opens and closes a connection.
+
+    Args:
+        location: Where it should be.
+        timeouts: For its answers.
+        client_name: What `CLIENT LIST` shows.
+        inbox: Of nobody: whether one may do all that a node does is tried there.
 
     Raises:
         Unreachable: It is not; the message says what would be right.
     """
     servers = servers_of(location, timeouts, client_name=client_name)
     await servers.refresh()
-    address = servers.lookup(b"")
+    where = inbox or b""
+    address = servers.lookup(where)
     if address is None:
-        raise Unreachable(f"{location}: slot 0 has no master; wait until the cluster is whole")
+        slot = key_slot(where)
+        raise Unreachable(f"{location}: slot {slot} has no master; wait until the cluster is whole")
     link = await servers.open(address)
-    greeting = link.greeting
-    link.abort()
-    await link.lost
-    major = greeting.version.partition(".")[0]
-    if not major.isdigit() or int(major) < _VERSION_MIN:
-        raise Unreachable(
-            f"{address}: version {greeting.version}; it takes {_VERSION_MIN} or later"
-        )
-    if location.topology is Topology.SINGLE and greeting.mode == "cluster":
-        raise Unreachable(f"{address}: it belongs to a cluster; write redis+cluster://")
-    if location.topology is Topology.SINGLE and greeting.mode == "sentinel":
-        raise Unreachable(f"{address}: it is a sentinel; write redis+sentinel://{address}/service")
+    try:
+        greeting = link.greeting
+        major = greeting.version.partition(".")[0]
+        if not major.isdigit() or int(major) < _VERSION_MIN:
+            raise Unreachable(
+                f"{address}: version {greeting.version}; it takes {_VERSION_MIN} or later"
+            )
+        if location.topology is Topology.SINGLE and greeting.mode == "cluster":
+            raise Unreachable(f"{address}: it belongs to a cluster; write redis+cluster://")
+        if location.topology is Topology.SINGLE and greeting.mode == "sentinel":
+            raise Unreachable(
+                f"{address}: it is a sentinel; write redis+sentinel://{address}/service"
+            )
+        if inbox is not None:
+            try:
+                async with asyncio.timeout(timeouts.answer_s):
+                    rights = await lacking(
+                        link, inbox, client_name=client_name, sharded=servers.sharded
+                    )
+            except (LinkLost, TimeoutError) as error:
+                reason = str(error) or f"no answer within {timeouts.answer_s:g} s"
+                raise Unreachable(f"{address}: {reason}") from error
+            if rights:
+                remedy = "docs/scaling.md has what a node needs"
+                raise Unreachable(f"{address}: the user lacks {', '.join(rights)}; {remedy}")
+    finally:
+        link.abort()
+        await link.lost
     return greeting
 
 
