@@ -282,7 +282,7 @@ class Soak:
         for text in {*leaks, *complaints}:
             self.say(text)
         return [
-            must_be("nodes with connections, calls or descriptors left", len(leaks)),
+            must_be("nodes with connections, calls, tasks or descriptors left", len(leaks)),
             must_be("errors in their logs", len(complaints)),
         ]
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.cluster.nodes import (
     DEADLINE_S,
@@ -20,6 +21,7 @@ from tests.cluster.nodes import (
     GONE,
     LEASE_S,
     OK,
+    UNAVAILABLE,
     Fleet,
     Load,
     once,
@@ -32,6 +34,7 @@ from wsgateway.cluster.keys import Keys
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.cluster.nodes import Node
     from tests.cluster.valkey import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.redis, pytest.mark.timeout(90)]
@@ -351,3 +354,36 @@ async def test_wrong_wall_clocks_decide_nothing(
         await load.balances()
         await fleet.settle()
     report(capsys, f"recovered after {took_s:.2f} s")
+
+
+async def test_without_redis_newcomers_are_refused_where_that_is_wanted(
+    tmp_path: Path, valkey: Server
+) -> None:
+    """`redis_down = refuse`: readiness says so, `$connect` is not asked, and who is there stays."""
+    async with Fleet(tmp_path, valkey.url, settings={"redis_down": "refuse"}) as fleet:
+        [node] = await fleet.start()
+        clients = await fleet.connect(node, 10)
+        connects = fleet.connects()
+
+        valkey.kill()
+        await until(lambda: told(fleet, node, (503, "unavailable", "lost")), DEADLINE_S)
+        assert await node.process.gauge("wsgateway_redis_reachable") == 0
+        with pytest.raises(InvalidStatus) as refused:
+            await fleet.connect(node, 1)
+        assert refused.value.response.status_code == UNAVAILABLE
+        assert fleet.connects() == connects
+        assert await fleet.post_each(node, clients, "meanwhile") == {OK: 10}
+
+        await asyncio.to_thread(valkey.start)
+        await until(lambda: told(fleet, node, (200, "ready", "reachable")), DEADLINE_S)
+        assert await node.process.gauge("wsgateway_redis_reachable") == 1
+        await fleet.connect(node, 1)
+        assert all(client.is_open for client in clients)
+        await fleet.settle()
+
+
+async def told(fleet: Fleet, node: Node, expected: tuple[int, str, str]) -> bool:
+    """Whether a node says that of its health: status code, its own state, and Redis'."""
+    async with fleet.session.get(node.process.health_url) as response:
+        health = await response.json()
+        return (response.status, health["status"], health["redis"]) == expected

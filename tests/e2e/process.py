@@ -69,17 +69,18 @@ class GatewayProcess:
 
     async def functions_running(self) -> int:
         """Return how many calls of handlers are under way."""
-        return await self._gauge("wsgateway_functions_running")
+        return await self.gauge("wsgateway_functions_running")
 
     async def connections(self) -> int:
         """Return how many connections are open."""
-        return await self._gauge("wsgateway_connections")
+        return await self.gauge("wsgateway_connections")
 
     async def tasks(self) -> int:
         """Return how many tasks its event loop has."""
-        return await self._gauge("wsgateway_tasks")
+        return await self.gauge("wsgateway_tasks")
 
-    async def _gauge(self, name: str) -> int:
+    async def gauge(self, name: str) -> int:
+        """Return a metric without labels."""
         return int(float((await self.metric(f"{name} ")).split()[1]))
 
     async def metric(self, beginning: str) -> str:
