@@ -26,6 +26,7 @@ from rich.table import Table
 from websockets.exceptions import WebSocketException
 
 from bench.measure import cpu_model, load_average, raise_file_limit
+from tests.cluster.load import Load
 from tests.cluster.nodes import (
     DEADLINE_S,
     FAILED,
@@ -35,7 +36,6 @@ from tests.cluster.nodes import (
     Client,
     Event,
     Fleet,
-    Load,
     Node,
 )
 from tests.cluster.valkey import Server

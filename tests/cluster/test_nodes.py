@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.cluster.load import Load
 from tests.cluster.nodes import (
     DEADLINE_S,
     FAILED,
@@ -23,7 +24,6 @@ from tests.cluster.nodes import (
     OK,
     UNAVAILABLE,
     Fleet,
-    Load,
     once,
     report,
 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.nodes import DEADLINE_S, FAILED, OK, Fleet, Load, report
+from tests.cluster.load import Load
+from tests.cluster.nodes import DEADLINE_S, FAILED, OK, Fleet, report
 from tests.cluster.proxies import line_to
 from tests.cluster.valkey import Server, cutting_off_at
 from tests.e2e.process import until
