@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from tests.harness import echo, serving
+from tests.ports import free_port
 from wsgateway.api.definition import ApiDefinition
 from wsgateway.errors import OperatorFaults
 from wsgateway.gateway import Gateway, stages_to_serve
@@ -106,8 +107,7 @@ def test_all_ports_that_are_taken_are_told(taken: int) -> None:
 
 
 def test_a_port_that_is_free_is_let_go_when_another_is_taken(taken: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        free = probe.getsockname()[1]
+    free = free_port()
 
     assert len(faults(lambda: bind_ports(settings(port=free, management_port=taken)))) == 1
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ports import free_port
 from wsgateway.errors import OperatorFaults
 from wsgateway.settings import load_settings
 from wsgateway.workers import reserve_ports
@@ -125,8 +126,8 @@ def test_workers_share_the_main_port_and_nobody_waits_at_one_that_is_dead(
 def test_a_management_port_that_is_taken_is_told(
     opened: list[ReservedPorts | Ports | socket.socket],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        first = port_of(taken) - 1
+    first = free_port()
+    with socket.create_server(("127.0.0.1", first + 1)):
         flags = {"port": 0, "management_port": first, "workers": 2, "redis": REDIS}
         settings, _ = load_settings(flags, {}, None)
         with pytest.raises(OperatorFaults) as raised:

